@@ -1,0 +1,36 @@
+"""A trained engine → a Hugging Face folder that ``AutoModelForCausalLM.from_pretrained`` loads."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from koala_ray import storage
+from koala_ray.models.resolve import resolve
+from koala_ray.quiet import quiet_transformers
+from koala_ray.tokens.tokenizer import tokenizer_files
+
+
+def export(engine: Any, base: str, uri: str, zero_stage: int) -> None:
+    """Write model and tokenizer; every worker must call it, the first one writes.
+
+    Under ZeRO-3 the weights are gathered to the first worker's memory; below it each worker has them all.
+    """
+    import torch.distributed as dist
+
+    quiet_transformers()
+    state = engine._zero3_consolidated_16bit_state_dict() if zero_stage == 3 else None
+    if dist.get_rank() == 0:
+        model = engine.module
+        with tempfile.TemporaryDirectory(prefix="koala-model-") as temporary:
+            folder = Path(temporary)
+            model.config.use_cache = True
+            model.save_pretrained(folder, state_dict=state)
+            for file in tokenizer_files(Path(resolve(base))):
+                shutil.copy(file, folder)
+            storage.remove_tree(uri)
+            storage.copy_from_local(folder, uri)
+    if dist.get_world_size() > 1:
+        dist.barrier()

@@ -1,0 +1,1 @@
+"""Raw files → curated examples, with an account of every row."""

@@ -1,0 +1,1 @@
+"""Answers for stored prompt sets: prompt sets, engines, and the resumable step."""

@@ -1,0 +1,90 @@
+"""A recipe's base model → a local folder, or what transformers downloads by itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from koala_ray import storage
+from koala_ray.errors import KoalaError
+from koala_ray.home import cached_folder
+from koala_ray.models import bundled
+
+TRAINED = "model"
+"""The sub-folder of a train step's folder that holds the Hugging Face model."""
+
+
+def resolve(base: str) -> str:
+    """Where transformers finds the model: a local folder, or a Hugging Face id.
+
+    Bundled models are built once into the cache, ``s3://`` and ``gs://`` folders are copied to it. A train
+    step's folder stands for the model that it made.
+
+    Raises:
+        KoalaError: there is no such model.
+    """
+    if base in bundled.BUILDERS:
+        return str(cached_folder(f"models/{base}-{bundled.VERSION}", bundled.BUILDERS[base]))
+    if storage.is_remote(base):
+        uri = _model_folder(base)
+        name = hashlib.sha256(uri.encode()).hexdigest()[:16]
+        return str(cached_folder(f"models/remote-{name}", lambda folder: storage.copy_to_local(uri, folder)))
+    path = Path(base).expanduser()
+    if path.is_dir():
+        return _model_folder(str(path.resolve()))
+    if base.count("/") == 1 and not base.startswith((".", "/", "~")):
+        return _hub_folder(base)
+    raise KoalaError(
+        "the base model is not there",
+        where=base,
+        mend=f"give a folder, an s3:// folder, a Hugging Face id, or one of {', '.join(bundled.BUILDERS)}",
+    )
+
+
+def fingerprint(base: str) -> str:
+    """A hash that changes when the model does: of its files' names, sizes and small files' content."""
+    folder = Path(resolve(base))
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            size = path.stat().st_size
+            digest.update(f"{path.relative_to(folder)} {size}\n".encode())
+            digest.update(path.read_bytes() if size < storage.CHUNK else _ends(path, size))
+    return digest.hexdigest()
+
+
+def _ends(path: Path, size: int) -> bytes:
+    """The first and last megabyte: tells one set of weights from another without reading 26 GB."""
+    with open(path, "rb") as file:
+        head = file.read(storage.CHUNK)
+        file.seek(max(0, size - storage.CHUNK))
+        return head + file.read()
+
+
+def _model_folder(folder: str) -> str:
+    for candidate in (storage.join(folder, TRAINED), folder):
+        config = storage.join(candidate, "config.json")
+        if storage.exists(config):
+            json.loads(storage.read_bytes(config))
+            return candidate
+    raise KoalaError(
+        "this folder holds no model (no config.json)",
+        where=folder,
+        mend="give the folder of a Hugging Face model",
+    )
+
+
+def _hub_folder(base: str) -> str:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return snapshot_download(
+            base, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+        )
+    except Exception as error:  # the hub's client raises a dozen kinds: offline, gated, unknown
+        raise KoalaError(
+            f"the base model can't be had from Hugging Face ({type(error).__name__})",
+            where=base,
+            mend="check the id, the network and `hf auth login`, or give a folder",
+        ) from error

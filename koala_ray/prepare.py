@@ -1,0 +1,46 @@
+"""From raw files to token shards: curation, then tokens."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from koala_ray.curate.step import curate
+from koala_ray.recipe import Recipe
+from koala_ray.steps import StepResult
+from koala_ray.tokens.step import tokenize
+
+
+def prepare(recipe: Recipe, out: str) -> tuple[StepResult, dict[str, Any]]:
+    """Prepare a recipe's data below ``out``; finished steps are skipped.
+
+    Returns:
+        The token step, and the figures that ``koala-ray prepare --json`` prints: folder, content_hash, rows_in,
+        rows_kept, rows_rejected, sources, tokens, learnt_tokens, packs (of one epoch), fill, seconds.
+
+    Raises:
+        KoalaError: the raw files aren't there, no dialogue is left, or ``out`` can't be written.
+    """
+    started = time.monotonic()
+    curated = curate(recipe, out)
+    tokens = tokenize(recipe, curated, out)
+    counts = tokens.manifest.counts
+    named = (
+        "rows_in",
+        "rows_kept",
+        "rows_rejected",
+        "sources",
+        "tokens",
+        "learnt_tokens",
+        "packs",
+        "fill",
+        "heldout",
+    )
+    return tokens, {
+        "folder": tokens.folder,
+        "content_hash": tokens.manifest.content_hash,
+        **{name: counts[name] for name in named},
+        "curated": curated.folder,
+        "skipped": curated.skipped and tokens.skipped,
+        "seconds": round(time.monotonic() - started, 2),
+    }

@@ -1,0 +1,318 @@
+"""The recipe: all settings of a run, typed, frozen and validated. YAML selects, ``--set`` overrides.
+
+``koala-ray recipe show NAME`` prints a recipe with every default filled in.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from koala_ray.errors import KoalaError
+
+SourceName = Literal["sharegpt", "hc3", "oig", "alpaca", "hh", "webgpt", "summarize", "identity"]
+SOURCE_NAMES: tuple[str, ...] = get_args(SourceName)
+SAMPLE_ROOT = "sample"
+"""The ``data.root`` that means the sample corpus that comes with the package."""
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+NaturalInt = Annotated[int, Field(ge=0)]
+
+
+class Settings(BaseModel):
+    """The base of each part of a recipe: frozen, and strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ModelSettings(Settings):
+    """Which model is tuned."""
+
+    base: str = "smollm2-135m"
+    """A bundled model's name (smollm2-135m, tiny), a Hugging Face id, a folder, or an s3:// folder."""
+    attention: Literal["isolated"] = "isolated"
+    """How attention keeps packed dialogues apart. Implementations that can't are not offered."""
+
+
+class DataSettings(Settings):
+    """Which raw files are read and how they are split."""
+
+    root: str = SAMPLE_ROOT
+    """A folder or URI with the raw files; ``sample`` is the corpus that comes with the package."""
+    sources: dict[SourceName, Annotated[list[str], Field(min_length=1)]] = {}
+    """For each source the globs of its raw files below the root. Left out, every source whose files are found
+    below the root under their usual names (``sharegpt*.json``, ``hc3*.jsonl``, ``alpaca*.json``) is read."""
+    heldout: Fraction = 0.03
+    """The part of the dialogues kept out of training, chosen by hash; both sides of a pair go together."""
+    seed: int = 0
+    """Seeds the held-out split."""
+
+
+class TokenSettings(Settings):
+    """How dialogues become packed rows of token ids."""
+
+    context: Annotated[int, Field(ge=16)] = 2048
+    """Tokens in a packed row at most; no dialogue is longer."""
+    long_dialogues: Literal["cut", "drop"] = "cut"
+    """A longer dialogue is cut after its last exchange that fits (or inside its first answer), or dropped."""
+    seed: int = 0
+    """Seeds the order of the packed rows in every epoch."""
+
+
+class TrainSettings(Settings):
+    """How the model is trained."""
+
+    workers: PositiveInt = 1
+    """Ray Train workers, one process each."""
+    cpus_per_worker: Annotated[float, Field(gt=0)] = 1
+    """CPUs that Ray reserves for each worker; on a CPU also its number of threads."""
+    gpus_per_worker: Literal[0, 1] = 0
+    """1 on GPU nodes: one worker per GPU."""
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    """DeepSpeed's ZeRO stage: what is sharded over the workers (1 optimizer, 2 gradients, 3 weights)."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """The type of weights and activations. CPUs without AVX-512 are about 50 times slower in bfloat16."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass instead of keeping them."""
+    epochs: PositiveInt = 2
+    """How often each packed row is read; the pack plan orders all epochs."""
+    max_steps: NaturalInt = 0
+    """Stop after so many steps; 0 runs all epochs. The schedule ends at the last step either way."""
+    batch_rows: PositiveInt = 8
+    """Packed rows in a global batch, over all workers and accumulation steps."""
+    micro_rows: PositiveInt = 1
+    """Packed rows that one worker runs through the model at once."""
+    lr: Annotated[float, Field(gt=0)] = 2e-5
+    """The highest learning rate."""
+    warmup_steps: NaturalInt = 0
+    """Steps in which the learning rate rises linearly to its highest."""
+    lr_floor: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Where the cosine ends, as a part of the highest learning rate."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's decay rates of the two moments."""
+    eps: float = 1e-8
+    """AdamW's epsilon."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's weight decay, on matrices only."""
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    """The largest global gradient norm."""
+    checkpoint_every: NaturalInt = 100
+    """Steps between checkpoints; 0 keeps only the one at the end."""
+    keep_checkpoints: PositiveInt = 2
+    """How many checkpoints stay."""
+    evaluate_every: NaturalInt = 0
+    """Steps between held-out evaluations; 0 evaluates before the first and after the last step."""
+    heldout_rows: NaturalInt = 64
+    """Held-out packed rows that an evaluation reads at most; 0 evaluates nothing."""
+    seed: int = 0
+    """Seeds what is random in training (dropout, a built base model)."""
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> TrainSettings:
+        chunk = self.workers * self.micro_rows
+        if self.batch_rows % chunk:
+            nearest = max(chunk, round(self.batch_rows / chunk) * chunk)
+            raise ValueError(
+                f"batch_rows {self.batch_rows} doesn't divide by workers × micro_rows = {chunk}; "
+                f"set train.batch_rows={nearest}"
+            )
+        return self
+
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches that each worker accumulates in one step."""
+        return self.batch_rows // (self.workers * self.micro_rows)
+
+
+class GenerateSettings(Settings):
+    """How answers are generated for stored prompts."""
+
+    max_tokens: PositiveInt = 256
+    """New tokens in an answer at most."""
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """0 takes the likeliest token each time."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Sample among the likeliest tokens that make up this probability."""
+    top_k: NaturalInt = 0
+    """Sample among so many of the likeliest tokens; 0 among all."""
+    seed: int = 0
+    """Seeds sampling."""
+    limit: NaturalInt = 0
+    """Answer only the first so many prompts; 0 answers all."""
+    concurrent: PositiveInt = 16
+    """Prompts that are generated for at the same time."""
+    cpus: Annotated[float, Field(gt=0)] = 1
+    """CPUs that Ray reserves for the engine; on a CPU also its number of threads."""
+    gpus: Literal[0, 1] = 0
+    """1 puts the engine on a GPU."""
+    marker: Literal["positive", "negative"] = "positive"
+    """The marker that opens the answer."""
+
+
+class Recipe(Settings):
+    """All settings of a run."""
+
+    name: str
+    """The recipe's name; runs are shown under it."""
+    about: str = ""
+    """What it is for, in a sentence."""
+    model: ModelSettings = ModelSettings()
+    data: DataSettings = DataSettings()
+    tokens: TokenSettings = TokenSettings()
+    train: TrainSettings = TrainSettings()
+    generate: GenerateSettings = GenerateSettings()
+
+    def to_yaml(self) -> str:
+        """The whole recipe, defaults filled in, as YAML that :func:`load_recipe` reads back."""
+        return str(
+            yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+        )
+
+    def hash(self) -> str:
+        """sha256 over all settings but the name and the description, in hex."""
+        body = self.model_dump(mode="json", exclude={"name", "about"})
+        return hashlib.sha256(yaml.safe_dump(body, sort_keys=True).encode()).hexdigest()
+
+
+def recipe_names() -> list[str]:
+    """The names of the recipes that come with the package."""
+    folder = resources.files("koala_ray") / "recipes"
+    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def load_recipe(name: str, sets: Sequence[str] = (), data: str | None = None) -> Recipe:
+    """The recipe of a name or YAML file, with overrides.
+
+    Args:
+        name: a packaged recipe's name, or the path of a YAML file.
+        sets: overrides such as ``train.lr=1e-5``; the value is read as YAML.
+        data: overrides ``data.root``.
+
+    Raises:
+        KoalaError: no such recipe, an unknown key (the nearest valid one is named), or a value that won't do.
+    """
+    values = _read(name)
+    for item in sets:
+        _override(values, item)
+    if data is not None:
+        values.setdefault("data", {})["root"] = data
+    try:
+        return Recipe(**values)
+    except ValidationError as error:
+        raise _explain(error, name) from None
+
+
+def _read(name: str) -> dict[str, Any]:
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise KoalaError("there is no such recipe file", where=name, mend="give the path of a YAML file")
+        text = path.read_text(encoding="utf-8")
+    elif name in recipe_names():
+        text = (resources.files("koala_ray") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+    else:
+        close = difflib.get_close_matches(name, recipe_names(), n=1, cutoff=0.4)
+        guess = f"did you mean {close[0]}? " if close else ""
+        raise KoalaError(
+            "there is no recipe of this name",
+            where=name,
+            mend=f"{guess}there are: {', '.join(recipe_names())}",
+        )
+    try:
+        values = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise KoalaError(
+            "the recipe is not valid YAML", where=name, mend=str(error).replace("\n", " ")
+        ) from error
+    if not isinstance(values, dict):
+        raise KoalaError(
+            "the recipe is not a YAML mapping", where=name, mend="write it as `key: value` lines"
+        )
+    values.setdefault("name", Path(name).stem)
+    return values
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads ``1e-5`` as a text; a recipe means a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+
+
+def _override(values: dict[str, Any], item: str) -> None:
+    key, equals, text = item.partition("=")
+    if not equals or not key:
+        raise KoalaError("an override needs a key and a value", where=item, mend="write --set train.lr=1e-5")
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise KoalaError("the value is not valid YAML", where=item, mend="quote it for the shell") from error
+    parts = key.strip().split(".")
+    _check_path(parts, item)
+    place = values
+    for part in parts[:-1]:
+        below = place.get(part)
+        place[part] = below = dict(below) if isinstance(below, dict) else {}
+        place = below
+    place[parts[-1]] = value
+
+
+def _check_path(parts: list[str], item: str) -> None:
+    """Refuse a dotted key that leads nowhere, naming the nearest one that exists."""
+    valid = [*_dotted_keys(), *(f"data.sources.{name}" for name in SOURCE_NAMES)]
+    key = ".".join(parts)
+    if key not in valid:
+        raise KoalaError(f"there is no setting {key!r}", where=f"--set {item}", mend=_nearest(key, valid))
+
+
+def _dotted_keys() -> list[str]:
+    keys: list[str] = []
+    for name, field in Recipe.model_fields.items():
+        keys.append(name)
+        part = field.annotation
+        if isinstance(part, type) and issubclass(part, Settings):
+            keys += [f"{name}.{inner}" for inner in part.model_fields]
+    return keys
+
+
+def _nearest(key: str, valid: Sequence[str]) -> str:
+    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
+    if not close:  # a right last part in the wrong place, e.g. lr for train.lr
+        close = [name for name in valid if name.split(".")[-1] == key.split(".")[-1]][:1]
+    hint = f"did you mean {close[0]}? " if close else ""
+    return hint + "`koala-ray recipe show NAME` prints all settings"
+
+
+def _explain(error: ValidationError, name: str) -> KoalaError:
+    """The first thing that pydantic found wrong, as an error that says what, where and how to mend it."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    if first["type"] == "extra_forbidden":
+        return KoalaError(f"there is no setting {key!r}", where=name, mend=_nearest(key, _dotted_keys()))
+    if first["loc"][:2] == ("data", "sources") and first["loc"][-1] == "[key]":
+        return KoalaError(
+            f"there is no source {first['input']!r}",
+            where=f"{name}: data.sources",
+            mend=_nearest_source(first["input"]),
+        )
+    message = first["msg"].removeprefix("Value error, ")
+    mend = message.partition("; ")[2] or f"got {first['input']!r}"
+    return KoalaError(message.partition("; ")[0], where=f"{name}: {key}", mend=mend)
+
+
+def _nearest_source(name: object) -> str:
+    close = difflib.get_close_matches(str(name), SOURCE_NAMES, n=1, cutoff=0.4)
+    return (f"did you mean {close[0]}? " if close else "") + f"there are: {', '.join(SOURCE_NAMES)}"

@@ -1,0 +1,118 @@
+"""A Ray to work on: the one that the shell names, or a private one of this machine. Its chatter goes to a file.
+
+``RAY_ADDRESS`` (set inside jobs, and by the lines that ``koala-ray cluster up`` prints) names a cluster.
+Without it a private Ray starts, with token authentication and nothing listening beyond loopback, and ends
+with the command.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any
+
+from koala_ray.errors import KoalaError
+from koala_ray.quiet import send_logs_to_file, set_switches
+
+OBJECT_STORE_BYTES = 2 << 30
+
+
+def connect() -> Any:
+    """The ``ray`` module, connected; it stays so until the process ends, as with ``ray.init()``.
+
+    Raises:
+        KoalaError: the cluster that ``RAY_ADDRESS`` names doesn't answer.
+    """
+    set_switches()
+    address = os.environ.get("RAY_ADDRESS")
+    if not address and "ray" not in sys.modules:
+        # Ray reads these when it is imported, not when it starts. Imported before, it uses its own token file.
+        from koala_ray.cluster.token import auth_environment, loopback_environment
+
+        os.environ.update(auth_environment() | loopback_environment())
+    import ray
+
+    if not ray.is_initialized():
+        send_logs_to_file()
+        if address:
+            _join_cluster(ray, address)
+        else:
+            _start_private(ray)
+    _quiet_data()
+    return ray
+
+
+def _join_cluster(ray: Any, address: str) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise KoalaError(
+            f"the Ray cluster doesn't answer: {str(error).splitlines()[0]}",
+            where=f"RAY_ADDRESS={address}",
+            mend="start one (`koala-ray cluster up`), or unset RAY_ADDRESS for a private Ray",
+        ) from error
+
+
+def _start_private(ray: Any) -> None:
+    ray.init(
+        address="local",
+        num_cpus=cpu_count(),
+        include_dashboard=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+        _node_ip_address="127.0.0.1",
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+
+
+def check_resources(ray: Any, count: int, cpus: float, gpus: int, part: str) -> None:
+    """Refuse what the cluster can't give: Ray would wait for it for ever.
+
+    Args:
+        ray: the connected Ray.
+        count: processes wanted at the same time.
+        cpus: CPUs for each.
+        gpus: GPUs for each.
+        part: the part of the recipe that asks, ``train`` or ``generate``.
+
+    Raises:
+        KoalaError: no nodes of the cluster together have room for them.
+    """
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for kind, each in (("CPU", cpus), ("GPU", gpus)):
+        if not each:
+            continue
+        room = sum(int(node.get(kind, 0) // each) for node in alive)
+        if room < count:
+            have = sum(node.get(kind, 0) for node in alive)
+            setting = f"{part}.{kind.lower()}s" + ("_per_worker" if part == "train" else "")
+            fewer = f"--set {part}.workers={room} or " if room else ""
+            raise KoalaError(
+                f"{count} × {each:g} {kind}s are asked for, the cluster has {have:g}",
+                where=setting,
+                mend=f"{fewer}a smaller {setting}, or a larger cluster",
+            )
+
+
+def cpu_count() -> int:
+    """The CPUs that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _quiet_data() -> None:
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # What a step writes must not depend on which task ends first.
+    context.execution_options.preserve_order = True
+
+
+def log_folder() -> str:
+    """Where the connected Ray keeps its workers' logs."""
+    import ray
+
+    node = ray._private.worker.global_worker.node
+    return str(node.get_logs_dir_path()) if node else "the Ray session's logs folder"

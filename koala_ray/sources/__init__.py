@@ -1,0 +1,1 @@
+"""Raw layout → examples: one file per source, its published counts beside it."""

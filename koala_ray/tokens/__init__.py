@@ -1,0 +1,1 @@
+"""Template, mask, pack, shards: the only place where text becomes ids."""

@@ -1,0 +1,106 @@
+"""The token shards through Ray Data, in the pack plan's order: step s reads rows [s·B, (s+1)·B), whoever reads.
+
+The driver lays out which global indices each worker reads at each step; Ray Data's tasks turn each block of
+indices into packed rows. Nothing depends on arrival order, and skipping to a step costs nothing. Each worker
+checks that the rows it got are those that it should have got.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from koala_ray.records import packed_schema
+from koala_ray.tokens.shards import ShardReader, read_plan
+
+STEPS_PER_BLOCK = 8
+"""Steps whose rows one task reads for one worker: fewer, larger tasks, and a resumed run begins anywhere."""
+
+
+def rows_of(step: int, rank: int, workers: int, batch_rows: int) -> range:
+    """The global indices that a worker reads at a step."""
+    share = batch_rows // workers
+    first = step * batch_rows + rank * share
+    return range(first, first + share)
+
+
+def layout(first_step: int, last_step: int, workers: int, batch_rows: int) -> Iterator[list[int]]:
+    """Blocks of global indices: block ``workers · g + rank`` holds a group of steps for that worker.
+
+    Ray Data's splitter gives each block to the worker with the fewest rows so far, the first of them first;
+    with equal blocks within a group that is the worker that it is meant for.
+    """
+    for group in range(first_step, last_step, STEPS_PER_BLOCK):
+        steps = range(group, min(group + STEPS_PER_BLOCK, last_step))
+        for rank in range(workers):
+            yield [gidx for step in steps for gidx in rows_of(step, rank, workers, batch_rows)]
+
+
+def read_block(block: pa.Table, folder: str, rows: int) -> pa.Table:
+    """Ray Data's task: global indices → packed rows. Indices beyond the plan's rows give rows of weight zero."""
+    wanted = block["gidx"].to_pylist()
+    real = [gidx for gidx in wanted if gidx < rows]
+    table = ShardReader(folder).table(real)
+    if len(real) == len(wanted):
+        return table
+    empty: dict[str, Any] = {
+        "input_ids": [],
+        "learn": [],
+        "lengths": [],
+        "examples": [],
+        "learnt": 0,
+        "epoch": -1,
+    }
+    padding = [{"gidx": gidx, **empty} for gidx in wanted if gidx >= rows]
+    return pa.concat_tables([table, pa.Table.from_pylist(padding, schema=packed_schema())])
+
+
+def dataset(
+    folder: str, first_step: Callable[[], int], last_step: int, workers: int, batch_rows: int
+) -> Callable[[], Any]:
+    """A factory of the training dataset; Ray Train calls it whenever it starts a group of workers.
+
+    Args:
+        folder: the shards' folder.
+        first_step: tells where the run goes on, asked at each start.
+        last_step: the step before which the run ends.
+        workers: how many read.
+        batch_rows: packed rows in a global batch.
+    """
+    rows = read_plan(folder).rows
+
+    def make() -> Any:
+        import ray.data
+
+        blocks = [
+            pa.table({"gidx": pa.array(block, pa.int64())})
+            for block in layout(first_step(), last_step, workers, batch_rows)
+        ]
+        # The workers hold all CPUs: a task that asked for one would wait for ever.
+        return ray.data.from_arrow(blocks).map_batches(
+            read_block,
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=0,
+            fn_kwargs={"folder": folder, "rows": rows},
+        )
+
+    return make
+
+
+def checked(
+    batches: Iterable[pa.Table], first_step: int, rank: int, workers: int, batch_rows: int
+) -> Iterator[tuple[int, pa.Table]]:
+    """Each step with the rows that this worker reads for it.
+
+    Raises:
+        RuntimeError: the rows are not those of the plan; going on would train on the wrong rows.
+    """
+    for step, table in enumerate(batches, start=first_step):
+        wanted = list(rows_of(step, rank, workers, batch_rows))
+        got = table["gidx"].to_pylist()
+        if got != wanted:
+            raise RuntimeError(f"step {step}, worker {rank}: got rows {got[:8]}, the plan says {wanted[:8]}")
+        yield step, table
