@@ -11,9 +11,7 @@ from koala_ray.recipe import load_recipe
 
 @click.command()
 @click.option("--model", required=True, help="A base model's name, a Hugging Face id, a folder or a URI.")
-@click.option(
-    "--prompts", default="sample", show_default=True, help="A prompt set's name, or a JSON-lines file."
-)
+@click.option("--prompts", default="sample", show_default=True, help="A prompt set's name, or a JSON-lines file.")
 @click.option("--recipe", default=DEFAULT_RECIPE, show_default=True, help="Gives the sampling settings.")
 @click.option("--out", default=DEFAULT_OUT, show_default=True, help="Where results go.")
 @set_option

@@ -76,9 +76,7 @@ def recipe_options(command: Command) -> Command:
     """The options that every stage takes."""
     options = (
         click.option("--data", metavar="DIR|URI", help="The raw files' folder or URI (data.root)."),
-        click.option(
-            "--out", metavar="DIR|URI", default=DEFAULT_OUT, show_default=True, help="Where results go."
-        ),
+        click.option("--out", metavar="DIR|URI", default=DEFAULT_OUT, show_default=True, help="Where results go."),
         set_option,
     )
     for option in reversed(options):
@@ -86,13 +84,11 @@ def recipe_options(command: Command) -> Command:
     return command
 
 
-set_option = click.option(
-    "--set", "sets", metavar="KEY=VALUE", multiple=True, help="Override a setting; repeatable."
-)
-HELP = {"context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 100}}
+set_option = click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Override a setting; repeatable.")
+HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(**HELP)
+@click.group(context_settings=HELP)
 @click.version_option(__version__, prog_name="koala-ray")
 def cli() -> None:
     """From public dialogue data to a fine-tuned, evaluated dialogue model, on Ray.
@@ -191,13 +187,9 @@ def train(name: str, data: str | None, out: str, sets: tuple[str, ...]) -> Any:
 
 @cli.command()
 @click.option("--model", required=True, help="A base model's name, a Hugging Face id, a folder or a URI.")
-@click.option(
-    "--prompts", default="sample", show_default=True, help="A prompt set's name, or a JSON-lines file."
-)
+@click.option("--prompts", default="sample", show_default=True, help="A prompt set's name, or a JSON-lines file.")
 @click.option("--out", metavar="DIR|URI", default=DEFAULT_OUT, show_default=True, help="Where results go.")
-@click.option(
-    "--recipe", "name", default=DEFAULT_RECIPE, show_default=True, help="Gives the sampling settings."
-)
+@click.option("--recipe", "name", default=DEFAULT_RECIPE, show_default=True, help="Gives the sampling settings.")
 @set_option
 @reported
 def generate(model: str, prompts: str, out: str, name: str, sets: tuple[str, ...]) -> Any:
@@ -221,9 +213,7 @@ def generate(model: str, prompts: str, out: str, name: str, sets: tuple[str, ...
 
 @cli.command()
 @click.argument("name", metavar="RECIPE", default=DEFAULT_RECIPE)
-@click.option(
-    "--prompts", default="sample", show_default=True, help="A prompt set's name, or a JSON-lines file."
-)
+@click.option("--prompts", default="sample", show_default=True, help="A prompt set's name, or a JSON-lines file.")
 @recipe_options
 @reported
 def run(name: str, prompts: str, data: str | None, out: str, sets: tuple[str, ...]) -> Any:
@@ -290,9 +280,7 @@ def cluster_status() -> Any:
     from koala_ray.cluster.local import status
 
     found = status()
-    click.echo(
-        f"{found['address']}  dashboard {found['dashboard']}  ${found['dollars_per_hour']:.2f} an hour"
-    )
+    click.echo(f"{found['address']}  dashboard {found['dashboard']}  ${found['dollars_per_hour']:.2f} an hour")
     for node in found["nodes"]:
         click.echo(f"node {node['id'][:12]}  {node['state']}  {node['cpus']:g} CPUs  {node['gpus']:g} GPUs")
     for job in found["jobs"]:

@@ -173,9 +173,7 @@ class Recipe(Settings):
 
     def to_yaml(self) -> str:
         """The whole recipe, defaults filled in, as YAML that :func:`load_recipe` reads back."""
-        return str(
-            yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
-        )
+        return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100))
 
     def hash(self) -> str:
         """sha256 over all settings but the name and the description, in hex."""
@@ -230,13 +228,9 @@ def _read(name: str) -> dict[str, Any]:
     try:
         values = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise KoalaError(
-            "the recipe is not valid YAML", where=name, mend=str(error).replace("\n", " ")
-        ) from error
+        raise KoalaError("the recipe is not valid YAML", where=name, mend=str(error).replace("\n", " ")) from error
     if not isinstance(values, dict):
-        raise KoalaError(
-            "the recipe is not a YAML mapping", where=name, mend="write it as `key: value` lines"
-        )
+        raise KoalaError("the recipe is not a YAML mapping", where=name, mend="write it as `key: value` lines")
     values.setdefault("name", Path(name).stem)
     return values
 

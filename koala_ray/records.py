@@ -101,9 +101,7 @@ def example_schema() -> pa.Schema:
     """Arrow's schema of :class:`Example`."""
     import pyarrow as pa
 
-    turn = pa.struct(
-        [("role", pa.string()), ("text", pa.string()), ("marker", pa.string()), ("learn", pa.bool_())]
-    )
+    turn = pa.struct([("role", pa.string()), ("text", pa.string()), ("marker", pa.string()), ("learn", pa.bool_())])
     return pa.schema(
         [
             ("id", pa.string()),

@@ -45,9 +45,7 @@ def run(recipe: Recipe, out: str, prompts: str = "sample") -> dict[str, Any]:
         "time": clock(seconds),
     }
     curve = storage.read_bytes(storage.join(trained.folder, CURVE))
-    text = page(
-        recipe.name, recipe.about, figures, curve, read_answers(base.folder), read_answers(tuned.folder)
-    )
+    text = page(recipe.name, recipe.about, figures, curve, read_answers(base.folder), read_answers(tuned.folder))
     storage.write_atomic(uri, text.encode())
     for name, place in (
         ("token shards", tokens.folder),

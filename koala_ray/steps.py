@@ -79,9 +79,7 @@ def read_manifest(folder: str) -> Manifest:
         )
     data = storage.read_bytes(storage.join(where, MANIFEST))
     if storage.read_bytes(storage.join(where, MARKER)).decode().strip() != hashlib.sha256(data).hexdigest():
-        raise KoalaError(
-            "the manifest doesn't match its commit marker", where=where, mend="run the step again"
-        )
+        raise KoalaError("the manifest doesn't match its commit marker", where=where, mend="run the step again")
     return Manifest(**json.loads(data))
 
 

@@ -28,9 +28,7 @@ def read_table(uri: str) -> pa.Table:
 class PartWriter:
     """A stream of tables → ``PREFIX-00000.parquet``, …, each of exactly so many rows but the last."""
 
-    def __init__(
-        self, folder: str, prefix: str, schema: pa.Schema, rows_per_part: int = ROWS_PER_PART
-    ) -> None:
+    def __init__(self, folder: str, prefix: str, schema: pa.Schema, rows_per_part: int = ROWS_PER_PART) -> None:
         self.folder, self.prefix, self.schema = folder, prefix, schema
         self.rows_per_part = rows_per_part
         self.rows = 0

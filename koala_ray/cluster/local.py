@@ -154,9 +154,7 @@ def _start(cpus: int | None, port: int, dashboard_port: int) -> LocalCluster:
     command += ["--disable-usage-stats", *([f"--num-cpus={cpus}"] if cpus is not None else [])]
     environment = {name: value for name, value in os.environ.items() if name not in _OTHER_CLUSTERS}
     environment |= auth | token.loopback_environment()
-    environment["PATH"] = os.pathsep.join(
-        [str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]
-    )
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
     # Otherwise Ray spends 30 s on draining its only node before it ends.
     environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"
     environment[processes.MARK_VARIABLE] = mark
@@ -274,9 +272,7 @@ def _session_folder() -> str:
 def _failed(cluster: LocalCluster, error: str) -> KoalaError:
     lines = Path(cluster.log).read_text(encoding="utf-8", errors="replace").splitlines()
     tail = "\n".join(["", *lines[-_LOG_LINES:]])
-    return KoalaError(
-        error + tail, where=cluster.log, mend="mend what the log's last lines say, then start it again"
-    )
+    return KoalaError(error + tail, where=cluster.log, mend="mend what the log's last lines say, then start it again")
 
 
 def _unanswered(cluster: LocalCluster, error: Exception) -> KoalaError:

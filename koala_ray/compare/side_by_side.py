@@ -45,9 +45,7 @@ def page(
     """
     if [answer.id for answer in base] != [answer.id for answer in tuned]:
         raise ValueError("the two models answered different prompts")
-    rows = "".join(
-        f"<tr><td>{_text(name)}</td><td>{_text(value)}</td></tr>" for name, value in figures.items()
-    )
+    rows = "".join(f"<tr><td>{_text(name)}</td><td>{_text(value)}</td></tr>" for name, value in figures.items())
     pairs = "".join(
         f'<div class="prompt">{_text(left.prompt)}</div><div class="pair">'
         f"{_answer(left, 'base')}{_answer(right, 'tuned')}</div>"
@@ -65,7 +63,8 @@ def page(
 def _answer(answer: Answer, kind: str) -> str:
     end = {"stop": "ended by itself", "length": "cut at the token limit", "failed": "failed"}[answer.finish]
     text = answer.error if answer.finish == "failed" else answer.answer
-    return f'<div class="answer {kind}"><div class="name">{kind} · {answer.tokens} tokens, {end}</div>{_text(text)}</div>'
+    head = f'<div class="name">{kind} · {answer.tokens} tokens, {end}</div>'
+    return f'<div class="answer {kind}">{head}{_text(text)}</div>'
 
 
 def _text(value: object) -> str:

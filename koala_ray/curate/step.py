@@ -25,9 +25,7 @@ FORMAT = 1
 """Raised when the same raw files would give other examples."""
 ROWS_PER_BLOCK = 512
 LEDGER = "ledger.json"
-_STREAM_SCHEMA = pa.schema(
-    [*example_schema(), pa.field("reason", pa.string()), pa.field("excerpt", pa.string())]
-)
+_STREAM_SCHEMA = pa.schema([*example_schema(), pa.field("reason", pa.string()), pa.field("excerpt", pa.string())])
 
 
 def curate(recipe: Recipe, out: str) -> StepResult:
@@ -43,9 +41,7 @@ def curate(recipe: Recipe, out: str) -> StepResult:
         for file in found
     ]
     tasks = [
-        {"source": name, "uri": file.uri, "relative": file.relative}
-        for name, found in files.items()
-        for file in found
+        {"source": name, "uri": file.uri, "relative": file.relative} for name, found in files.items() for file in found
     ]
     return run_step(
         "curate",

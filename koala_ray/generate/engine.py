@@ -52,7 +52,8 @@ class TransformersEngine:
         torch.manual_seed(settings.seed)
         dtype = torch.bfloat16 if settings.gpus else torch.float32
         device = "cuda" if settings.gpus else "cpu"
-        self._model = AutoModelForCausalLM.from_pretrained(resolve(model), dtype=dtype).to(device).eval()
+        loaded: Any = AutoModelForCausalLM.from_pretrained(resolve(model), dtype=dtype)
+        self._model = loaded.to(device).eval()
         self._settings = settings
 
     def ready(self) -> bool:
@@ -67,9 +68,7 @@ class TransformersEngine:
         manager.start()
         try:
             for request in requests:
-                manager.add_request(
-                    request.ids, request_id=request.id, max_new_tokens=self._settings.max_tokens
-                )
+                manager.add_request(request.ids, request_id=request.id, max_new_tokens=self._settings.max_tokens)
             for _ in requests:
                 yield self._next(manager, eos_id)
         finally:
@@ -109,6 +108,4 @@ class TransformersEngine:
             max_requests_per_batch=concurrent,
             seed=settings.seed,
         )
-        return self._model.init_continuous_batching(
-            generation_config=generation, continuous_batching_config=batching
-        )
+        return self._model.init_continuous_batching(generation_config=generation, continuous_batching_config=batching)

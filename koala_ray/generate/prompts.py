@@ -73,9 +73,7 @@ def load_prompts(name: str, limit: int = 0) -> PromptSet:
         double = next(id_ for id_ in ids if ids.count(id_) > 1)
         raise KoalaError(f"two prompts have the id {double}", where=uri, mend="give each prompt its own id")
     if not prompts:
-        raise KoalaError(
-            "the prompt set is empty", where=uri, mend='write lines such as {"id": "1", "prompt": "Hi!"}'
-        )
+        raise KoalaError("the prompt set is empty", where=uri, mend='write lines such as {"id": "1", "prompt": "Hi!"}')
     return PromptSet(Path(name).stem, tuple(prompts[:limit] if limit else prompts))
 
 
@@ -102,18 +100,11 @@ def _prompt(line: str, where: str, number: str) -> Prompt:
         row = json.loads(line)
     except ValueError as error:
         raise KoalaError("a line is not valid JSON", where=where, mend=str(error)) from error
-    text = next(
-        (row[name] for name in TEXT_FIELDS if isinstance(row, dict) and isinstance(row.get(name), str)), ""
-    )
+    text = next((row[name] for name in TEXT_FIELDS if isinstance(row, dict) and isinstance(row.get(name), str)), "")
     if not text.strip():
         raise KoalaError("a row has no prompt", where=where, mend=f"give it one of {', '.join(TEXT_FIELDS)}")
     instances = row.get("instances")
-    if (
-        isinstance(instances, list)
-        and instances
-        and isinstance(instances[0], dict)
-        and instances[0].get("input")
-    ):
+    if isinstance(instances, list) and instances and isinstance(instances[0], dict) and instances[0].get("input"):
         text = f"{text} {instances[0]['input']}"
     id_ = next((str(row[name]) for name in ID_FIELDS if row.get(name) is not None), number)
     return Prompt(id_, text.strip())

@@ -21,9 +21,7 @@ from koala_ray.tokens.tokenizer import Tokenizer
 ANSWERS = "answers.jsonl"
 
 
-def generate(
-    model: str, prompts: PromptSet, settings: GenerateSettings, out: str
-) -> tuple[StepResult, dict[str, Any]]:
+def generate(model: str, prompts: PromptSet, settings: GenerateSettings, out: str) -> tuple[StepResult, dict[str, Any]]:
     """Answer a prompt set with a model, under the recipe's marker, in Koala's template.
 
     Args:
@@ -61,14 +59,11 @@ def _build(folder: str, model: str, prompts: PromptSet, settings: GenerateSettin
     tokenizer = Tokenizer.load(model)
     longest = context_of(model) - settings.max_tokens
     asked = {
-        prompt.id: prompt_ids([Turn("user", prompt.text)], tokenizer, settings.marker)
-        for prompt in prompts.prompts
+        prompt.id: prompt_ids([Turn("user", prompt.text)], tokenizer, settings.marker) for prompt in prompts.prompts
     }
     requests = [Request(id_, ids) for id_, ids in asked.items() if len(ids) <= longest]
     answers = {
-        prompt.id: _failed(
-            prompt, model, len(asked[prompt.id]), f"the prompt leaves no room in {longest} tokens"
-        )
+        prompt.id: _failed(prompt, model, len(asked[prompt.id]), f"the prompt leaves no room in {longest} tokens")
         for prompt in prompts.prompts
         if len(asked[prompt.id]) > longest
     }
@@ -78,9 +73,7 @@ def _build(folder: str, model: str, prompts: PromptSet, settings: GenerateSettin
     tokens = 0
     with Progress("generate", len(asked), "prompts") as bar:
         bar.update(len(answers), "loading the model")
-        actor = ray.remote(num_cpus=settings.cpus, num_gpus=settings.gpus)(TransformersEngine).remote(
-            model, settings
-        )
+        actor = ray.remote(num_cpus=settings.cpus, num_gpus=settings.gpus)(TransformersEngine).remote(model, settings)
         ray.get(actor.ready.remote())
         started = time.monotonic()
         stream = actor.generate.options(num_returns="streaming").remote(requests, tokenizer.eos_id)

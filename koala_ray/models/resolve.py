@@ -79,9 +79,7 @@ def _hub_folder(base: str) -> str:
     from huggingface_hub import snapshot_download
 
     try:
-        return snapshot_download(
-            base, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
-        )
+        return snapshot_download(base, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"])
     except Exception as error:  # the hub's client raises a dozen kinds: offline, gated, unknown
         raise KoalaError(
             f"the base model can't be had from Hugging Face ({type(error).__name__})",

@@ -64,8 +64,7 @@ def _reading(rng: random.Random, who: str) -> Problem:
     left = pages - daily * days
     ask = rng.choice(
         (
-            f"{who} reads {daily} pages a day. How many pages of a book with {pages} pages remain after "
-            f"{days} days?",
+            f"{who} reads {daily} pages a day. How many pages of a book with {pages} pages remain after {days} days?",
             f"A novel has {pages} pages, and {who} has read {daily} pages on each of {days} days. How many "
             "pages are still to come?",
         )

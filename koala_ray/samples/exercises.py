@@ -40,9 +40,7 @@ _UNITS = (
 )
 
 _SENTENCES = (
-    Sentence(
-        "She don't like coffee.", "She doesn't like coffee.", 'With "she" the verb needs the form "doesn\'t".'
-    ),
+    Sentence("She don't like coffee.", "She doesn't like coffee.", 'With "she" the verb needs the form "doesn\'t".'),
     Sentence(
         "I have saw that film.",
         "I have seen that film.",

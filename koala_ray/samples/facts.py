@@ -88,8 +88,7 @@ CAPITALS = (
     Capital(
         "Norway",
         "Oslo",
-        "It lies at the head of a long fjord and is surrounded by forest. Until 1925 the city was called "
-        "Kristiania.",
+        "It lies at the head of a long fjord and is surrounded by forest. Until 1925 the city was called Kristiania.",
     ),
     Capital(
         "Egypt",
@@ -128,8 +127,7 @@ ELEMENTS = (
         "gold",
         "Au",
         79,
-        "The letters come from aurum, its Latin name. Gold hardly reacts with air or water, so it keeps "
-        "its shine.",
+        "The letters come from aurum, its Latin name. Gold hardly reacts with air or water, so it keeps its shine.",
         "Au, from the Latin aurum. I remember it as somebody shouting: hey you, give me back my gold!",
     ),
     Element(
@@ -189,15 +187,13 @@ ELEMENTS = (
         "nitrogen",
         "N",
         7,
-        "It makes up about 78 percent of dry air. Plants need it to grow, which is why it is part of many "
-        "fertilisers.",
+        "It makes up about 78 percent of dry air. Plants need it to grow, which is why it is part of many fertilisers.",
     ),
     Element(
         "silver",
         "Ag",
         47,
-        "The letters come from argentum, its Latin name. It conducts heat and electricity better than any "
-        "other metal.",
+        "The letters come from argentum, its Latin name. It conducts heat and electricity better than any other metal.",
     ),
 )
 
@@ -226,15 +222,13 @@ PLANETS = (
     Planet(
         "Saturn",
         "sixth",
-        "Its bright rings are made mostly of pieces of water ice. On average the planet is less dense than "
-        "water.",
+        "Its bright rings are made mostly of pieces of water ice. On average the planet is less dense than water.",
         "Saturn, the one with the rings! I saw them through a small telescope and thought it was a sticker.",
     ),
     Planet(
         "Uranus",
         "seventh",
-        "It is tipped so far over that it seems to roll round the Sun on its side. One orbit takes about "
-        "84 years.",
+        "It is tipped so far over that it seems to roll round the Sun on its side. One orbit takes about 84 years.",
         "Uranus. It lies on its side as if something big had bumped into it a long time ago.",
     ),
     Planet(
@@ -264,8 +258,7 @@ ANIMALS = (
         "eucalyptus leaves",
         "The leaves are tough and poor in energy. To make do with so little, koalas rest or sleep for up "
         "to twenty hours a day.",
-        "Eucalyptus leaves, and hardly anything else. They even smell a bit like cough drops because of "
-        "that.",
+        "Eucalyptus leaves, and hardly anything else. They even smell a bit like cough drops because of that.",
     ),
     Animal(
         "barn owls",

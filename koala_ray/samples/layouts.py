@@ -100,8 +100,7 @@ def oig_plot_screenplay_books_dialogue() -> bytes:
 def hh() -> bytes:
     """Chosen and rejected dialogues, one JSON object a line, compressed."""
     lines = _lines(
-        {"chosen": _transcript(pair, pair.better), "rejected": _transcript(pair, pair.worse)}
-        for pair in preferences()
+        {"chosen": _transcript(pair, pair.better), "rejected": _transcript(pair, pair.worse)} for pair in preferences()
     )
     packed = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as file:
@@ -113,9 +112,7 @@ def webgpt() -> bytes:
     """Two answers with quotations and their scores, one JSON object a line; token ids are left empty."""
     rows = []
     for number, quoted in enumerate(quoted_answers(), 1):
-        row: Row = {
-            "question": {"dataset": "sample", "id": f"question_{number:02d}", "full_text": quoted.question}
-        }
+        row: Row = {"question": {"dataset": "sample", "id": f"question_{number:02d}", "full_text": quoted.question}}
         for side, score in enumerate((quoted.score, 0.0 - quoted.score)):
             row[f"answer_{side}"] = quoted.answers[side]
             row[f"quotes_{side}"] = {"title": [quoted.title], "extract": [quoted.quote]}
@@ -164,9 +161,7 @@ def _oig(name: str, source: Callable[[random.Random], Sequence[tuple[str, str]]]
     rng = _rng(name)
     rows = list(source(rng))
     rng.shuffle(rows)
-    return _lines(
-        {"text": f"<human>: {ask}\n<bot>: {reply}", "metadata": {"source": name}} for ask, reply in rows
-    )
+    return _lines({"text": f"<human>: {ask}\n<bot>: {reply}", "metadata": {"source": name}} for ask, reply in rows)
 
 
 def _transcript(pair: Preference, answer: str) -> str:

@@ -252,7 +252,5 @@ def preferences() -> list[Preference]:
     for *turns, better, worse in blocks(_TEXT):
         if (better.label, worse.label) != ("GOOD", "BAD"):
             raise ValueError(f"a pair must end with GOOD and BAD: {turns[0].text!r}")
-        found.append(
-            Preference(tuple((roles[label], text) for label, text in turns), better.text, worse.text)
-        )
+        found.append(Preference(tuple((roles[label], text) for label, text in turns), better.text, worse.text))
     return found

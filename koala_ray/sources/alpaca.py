@@ -13,9 +13,7 @@ from koala_ray.sources.base import Found, Source, record, single_turn, text_fiel
 def parse(value: object) -> Iterator[Found]:
     """One row → one dialogue."""
     row = record(value)
-    asked = " ".join(
-        part for part in (text_field(row, "instruction"), text_field(row, "input", optional=True)) if part
-    )
+    asked = " ".join(part for part in (text_field(row, "instruction"), text_field(row, "input", optional=True)) if part)
     yield "", single_turn(asked, text_field(row, "output"))
 
 

@@ -91,8 +91,7 @@ def alternate(messages: Iterable[tuple[Role, str]]) -> Dialogue:
     if not joined:
         raise RowRejected("no exchange of a user and an assistant")
     return tuple(
-        Turn(role, text) if role == "user" else Turn(role, text, "positive", learn=True)
-        for role, text in joined
+        Turn(role, text) if role == "user" else Turn(role, text, "positive", learn=True) for role, text in joined
     )
 
 

@@ -43,7 +43,7 @@ def find_files(data: DataSettings) -> dict[str, list[storage.StoredFile]]:
                 mend=f"name the files ({usual}) or say where they are: --set 'data.sources.hc3=[\"my/*.jsonl\"]'",
             )
         return found
-    wanted = {}
+    wanted: dict[str, list[storage.StoredFile]] = {}
     for name in SOURCE_NAMES:
         if name in data.sources:
             wanted[name] = storage.list_files(root, data.sources[name])

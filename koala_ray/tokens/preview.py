@@ -44,10 +44,8 @@ def preview(folder: str, rows: int = 3, first: int = 0, base: str = "") -> dict[
     reader = ShardReader(shards)
     for gidx in shown:
         show_row(console, reader.row(gidx), tokenizer, manifest.counts["context"])
-    console.print(
-        f"[{LEARNT}]learnt[/] · read only · ⏎ a line break · ▪ the end-of-sequence token", highlight=False
-    )
-    return {"rows": [gidx for gidx in shown], "learnt": [int(plan.learnt[gidx]) for gidx in shown]}
+    console.print(f"[{LEARNT}]learnt[/] · read only · ⏎ a line break · ▪ the end-of-sequence token", highlight=False)
+    return {"rows": list(shown), "learnt": [int(plan.learnt[gidx]) for gidx in shown]}
 
 
 def show_row(console: Any, row: PackedRow, tokenizer: Tokenizer, context: int) -> None:

@@ -19,9 +19,7 @@ ROWS_PER_SHARD = 2048
 ROWS_PER_GROUP = 64
 """Rows that are read together: few, so that a resumed run reads little before its first row."""
 PLAN = "plan.parquet"
-PLAN_SCHEMA = pa.schema(
-    [("gidx", pa.int64()), ("epoch", pa.int32()), ("tokens", pa.int32()), ("learnt", pa.int32())]
-)
+PLAN_SCHEMA = pa.schema([("gidx", pa.int64()), ("epoch", pa.int32()), ("tokens", pa.int32()), ("learnt", pa.int32())])
 
 
 @dataclass(frozen=True)
@@ -44,9 +42,7 @@ class Dialogues:
         return before[self.starts[1:]] - before[self.starts[:-1]]
 
 
-def write_shards(
-    folder: str, dialogues: Dialogues, packs: Sequence[Sequence[int]], epochs: int, seed: int
-) -> int:
+def write_shards(folder: str, dialogues: Dialogues, packs: Sequence[Sequence[int]], epochs: int, seed: int) -> int:
     """Write the packed rows of all epochs in their total order and return how many there are.
 
     Row ``epoch · len(packs) + place`` is the pack that :func:`epoch_order` puts there. Beside the shards lies
@@ -66,9 +62,7 @@ def write_shards(
         columns = {
             "gidx": pa.array(range(first, first + len(chosen)), pa.int64()),
             "epoch": pa.array([epoch for epoch, _ in chosen], pa.int32()),
-            "input_ids": _lists(
-                offsets, np.concatenate([dialogues.ids[span] for span in spans]).astype(np.int32)
-            ),
+            "input_ids": _lists(offsets, np.concatenate([dialogues.ids[span] for span in spans]).astype(np.int32)),
             "learn": _lists(offsets, np.concatenate([dialogues.learn[span] for span in spans])),
             "lengths": _lists(per_row, lengths[members].astype(np.int32)),
             "examples": _lists(per_row, [dialogues.names[member] for member in members]),
@@ -150,9 +144,7 @@ class ShardReader:
 
     def _open(self, shard: int) -> pq.ParquetFile:
         if self._file is None or self._file[0] != shard:
-            filesystem, path = storage.arrow_filesystem(
-                storage.join(self.folder, f"shard-{shard:05d}.parquet")
-            )
+            filesystem, path = storage.arrow_filesystem(storage.join(self.folder, f"shard-{shard:05d}.parquet"))
             self._file = shard, pq.ParquetFile(path, filesystem=filesystem)
         return self._file[1]
 

@@ -139,9 +139,7 @@ class _Collector:
         learn = table["learn"].combine_chunks()
         self._ids.append(ids.flatten().to_numpy())
         self._learn.append(learn.flatten().to_numpy(zero_copy_only=False))
-        self._lengths.append(
-            pa.compute.list_value_length(ids).to_numpy(zero_copy_only=False).astype(np.int64)
-        )
+        self._lengths.append(pa.compute.list_value_length(ids).to_numpy(zero_copy_only=False).astype(np.int64))
         self._names += table["id"].to_pylist()
         self.tokens += len(self._ids[-1])
 

@@ -60,9 +60,7 @@ def segments(turns: Sequence[Turn]) -> Iterator[Segment]:
     """
     for place, turn in enumerate(turns):
         if turn.role != ("user", "assistant")[place % 2]:
-            raise ValueError(
-                f"turn {place} is the {turn.role}'s: a dialogue alternates, beginning with the user"
-            )
+            raise ValueError(f"turn {place} is the {turn.role}'s: a dialogue alternates, beginning with the user")
         if turn.role == "user":
             opening = f"{OPENING} " if place == 0 else ""
             marker = turns[place + 1].marker if place + 1 < len(turns) else turn.marker

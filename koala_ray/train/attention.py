@@ -49,9 +49,7 @@ def isolated_attention(
         raise ValueError("isolated attention takes no mask: dialogues are kept apart by cutting")
     grouped = key.shape[1] != query.shape[1]
     pieces = [
-        scaled_dot_product_attention(
-            q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped
-        )
+        scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped)
         for q, k, v in zip(
             *(states.split(list(dialogue_lengths), dim=2) for states in (query, key, value)), strict=True
         )

@@ -20,11 +20,7 @@ def draw(records: Sequence[dict[str, Any]], title: str) -> bytes:
     from matplotlib import pyplot
 
     steps = [record for record in records if record["kind"] == "step"]
-    heldout = [
-        (record["step"], record["heldout_loss"])
-        for record in records
-        if record.get("heldout_loss") is not None
-    ]
+    heldout = [(record["step"], record["heldout_loss"]) for record in records if record.get("heldout_loss") is not None]
     figure, axes = pyplot.subplots(figsize=(7, 3.6), dpi=120)
     axes.plot(
         [r["step"] for r in steps],

@@ -1,16 +1,20 @@
 """The token shards through Ray Data, in the pack plan's order: step s reads rows [s·B, (s+1)·B), whoever reads.
 
-The driver lays out which global indices each worker reads at each step; Ray Data's tasks turn each block of
+The layout says which global indices each worker reads at each step; Ray Data's read tasks turn each block of
 indices into packed rows. Nothing depends on arrival order, and skipping to a step costs nothing. Each worker
 checks that the rows it got are those that it should have got.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
+import ray.data
+from ray.data import Datasource
+from ray.data.block import BlockMetadata
+from ray.data.datasource import ReadTask
 
 from koala_ray.records import packed_schema
 from koala_ray.tokens.shards import ShardReader, read_plan
@@ -38,23 +42,44 @@ def layout(first_step: int, last_step: int, workers: int, batch_rows: int) -> It
             yield [gidx for step in steps for gidx in rows_of(step, rank, workers, batch_rows)]
 
 
-def read_block(block: pa.Table, folder: str, rows: int) -> pa.Table:
-    """Ray Data's task: global indices → packed rows. Indices beyond the plan's rows give rows of weight zero."""
-    wanted = block["gidx"].to_pylist()
+def read_rows(folder: str, rows: int, wanted: Sequence[int]) -> pa.Table:
+    """Packed rows by their global indices.
+
+    Args:
+        folder: the shards' folder.
+        rows: how many rows the plan has; an index beyond them gives a row of weight zero, without tokens.
+        wanted: the indices, ascending.
+    """
     real = [gidx for gidx in wanted if gidx < rows]
     table = ShardReader(folder).table(real)
     if len(real) == len(wanted):
         return table
-    empty: dict[str, Any] = {
-        "input_ids": [],
-        "learn": [],
-        "lengths": [],
-        "examples": [],
-        "learnt": 0,
-        "epoch": -1,
-    }
+    empty: dict[str, Any] = {"input_ids": [], "learn": [], "lengths": [], "examples": [], "learnt": 0, "epoch": -1}
     padding = [{"gidx": gidx, **empty} for gidx in wanted if gidx >= rows]
     return pa.concat_tables([table, pa.Table.from_pylist(padding, schema=packed_schema())])
+
+
+class PlanSource(Datasource):
+    """Ray Data's view of a layout: one read task, and one block, for each block of global indices."""
+
+    def __init__(self, folder: str, rows: int, blocks: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        self._folder, self._rows, self._blocks = folder, rows, blocks
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Unknown: nothing is sized by it, since the blocks are given."""
+        return None
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
+    ) -> list[ReadTask]:
+        """The read tasks, in the layout's order."""
+        return [self._task(block) for block in self._blocks]
+
+    def _task(self, block: Sequence[int]) -> ReadTask:
+        folder, rows = self._folder, self._rows
+        metadata = BlockMetadata(num_rows=len(block), size_bytes=None, input_files=None, exec_stats=None)
+        return ReadTask(lambda: [read_rows(folder, rows, block)], metadata, packed_schema())
 
 
 def dataset(
@@ -72,19 +97,11 @@ def dataset(
     rows = read_plan(folder).rows
 
     def make() -> Any:
-        import ray.data
-
-        blocks = [
-            pa.table({"gidx": pa.array(block, pa.int64())})
-            for block in layout(first_step(), last_step, workers, batch_rows)
-        ]
-        # The workers hold all CPUs: a task that asked for one would wait for ever.
-        return ray.data.from_arrow(blocks).map_batches(
-            read_block,
-            batch_size=None,
-            batch_format="pyarrow",
-            num_cpus=0,
-            fn_kwargs={"folder": folder, "rows": rows},
+        blocks = list(layout(first_step(), last_step, workers, batch_rows))
+        # The workers hold all CPUs: a task that asked for one (as those behind from_arrow and from_items do, too)
+        # would wait for ever.
+        return ray.data.read_datasource(
+            PlanSource(folder, rows, blocks), num_cpus=0, override_num_blocks=max(1, len(blocks))
         )
 
     return make

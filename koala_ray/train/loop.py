@@ -100,9 +100,7 @@ def _until(job: Job, batches: Iterable[tuple[int, pa.Table]]) -> Iterator[tuple[
         yield step, rows
 
 
-def take_step(
-    engine: Any, rows: pa.Table, settings: TrainSettings, lr: float, learnt: int
-) -> tuple[float, float]:
+def take_step(engine: Any, rows: pa.Table, settings: TrainSettings, lr: float, learnt: int) -> tuple[float, float]:
     """One optimizer step on this worker's rows of a global batch.
 
     Returns:

@@ -99,9 +99,7 @@ def _build(
     ray = connect()
     check_resources(ray, settings.workers, settings.cpus_per_worker, settings.gpus_per_worker, "train")
     if plan.rows < settings.batch_rows:
-        say(
-            f"train     {plan.rows} packed rows are fewer than a batch of {settings.batch_rows}: the rest is padding"
-        )
+        say(f"train     {plan.rows} packed rows are fewer than a batch of {settings.batch_rows}: the rest is padding")
     first_step = committed_steps(folder)
     if first_step:
         resumed["checkpoint"] = f"step {first_step}"
@@ -169,9 +167,7 @@ def fit(folder: str, recipe: Recipe, tokens: StepResult, last_step: int, board: 
             checkpoint_config=CheckpointConfig(num_to_keep=settings.keep_checkpoints),
         ),
         datasets={
-            "train": dataset(
-                shards, lambda: committed_steps(folder), last_step, settings.workers, settings.batch_rows
-            )
+            "train": dataset(shards, lambda: committed_steps(folder), last_step, settings.workers, settings.batch_rows)
         },
         dataset_config=DataConfig(execution_options=_in_order()),
     )

@@ -56,9 +56,7 @@ def train_worker(config: dict[str, Any]) -> None:
         last_step=config["last_step"],
         learnt=plan.per_step(plan.learnt, settings.batch_rows).tolist(),
         tokens=plan.per_step(plan.tokens, settings.batch_rows).tolist(),
-        heldout=heldout_share(
-            storage.join(config["tokens"], "heldout"), rank, workers, settings.heldout_rows
-        ),
+        heldout=heldout_share(storage.join(config["tokens"], "heldout"), rank, workers, settings.heldout_rows),
     )
     post("start", first_step=first_step)
 
@@ -89,10 +87,10 @@ def heldout_share(folder: str, rank: int, workers: int, limit: int) -> list[pa.T
     Rows beyond the last whole share are filled up with rows of weight zero, so that no worker waits in a
     collective for one that has nothing left to do.
     """
-    from koala_ray.train.data import read_block
+    from koala_ray.train.data import read_rows
 
     rows = read_plan(folder).rows
     used = min(rows, limit)
     shares = -(-used // workers)
     wanted = [gidx if gidx < used else rows for gidx in range(rank * shares, (rank + 1) * shares)]
-    return [read_block(pa.table({"gidx": [gidx]}), folder, rows) for gidx in wanted]
+    return [read_rows(folder, rows, [gidx]) for gidx in wanted]

@@ -107,9 +107,7 @@ def test_nothing_recorded(home: Path) -> None:
     assert local.down() == {"ended": 0, "address": "", "logs": ""}
 
 
-def test_a_stale_record_never_leads_to_another_process(
-    home: Path, bystander: subprocess.Popen[bytes]
-) -> None:
+def test_a_stale_record_never_leads_to_another_process(home: Path, bystander: subprocess.Popen[bytes]) -> None:
     created = psutil.Process(bystander.pid).create_time()
     write_state(make_cluster(pid=bystander.pid, created=created - 60))
     with pytest.raises(KoalaError, match="no local cluster is running"):
@@ -141,9 +139,7 @@ def test_what_a_dead_head_left_behind_is_ended(home: Path, bystander: subprocess
 
 def test_processes_deaf_to_sigterm_are_killed(home: Path, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
-    code = (
-        f"import signal, time; signal.signal(15, signal.SIG_IGN); open({str(ready)!r}, 'w'); time.sleep(600)"
-    )
+    code = f"import signal, time; signal.signal(15, signal.SIG_IGN); open({str(ready)!r}, 'w'); time.sleep(600)"
     environment = {**os.environ, processes.MARK_VARIABLE: "deaf"}
     deaf = subprocess.Popen([sys.executable, "-c", code], env=environment)
     wait_for(ready.exists)
@@ -296,9 +292,7 @@ def test_nothing_listens_beyond_this_machine(cluster: LocalCluster) -> None:
 @pytest.mark.ray
 def test_the_api_refuses_who_has_no_token_or_a_wrong_one(cluster: LocalCluster) -> None:
     right = token.auth_headers(Path(cluster.token))
-    codes = [
-        http_code(cluster, "/api/jobs/", headers) for headers in ({}, {"Authorization": "Bearer no"}, right)
-    ]
+    codes = [http_code(cluster, "/api/jobs/", headers) for headers in ({}, {"Authorization": "Bearer no"}, right)]
     assert codes == [401, 403, 200]
 
 
@@ -317,9 +311,7 @@ def test_status_shows_the_node(cluster: LocalCluster, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.ray
-def test_a_job_is_submitted_from_a_shell_with_only_the_exports(
-    cluster: LocalCluster, workplace: Path
-) -> None:
+def test_a_job_is_submitted_from_a_shell_with_only_the_exports(cluster: LocalCluster, workplace: Path) -> None:
     (workplace / "jobs").mkdir()
     job = workplace / "jobs" / "hello.py"
     # No interpreter is named: the cluster's PATH finds the one whose Ray it runs.
@@ -366,9 +358,7 @@ def test_down_ends_all_of_it_and_only_it(
     members = {child.pid for child in psutil.Process(cluster.pid).children(recursive=True)}
     assert shell in members
     assert hidden not in members
-    watcher = subprocess.Popen(
-        ["tail", "-f", f"{cluster.session}/r/session_latest/logs/gcs_server.out", cluster.log]
-    )
+    watcher = subprocess.Popen(["tail", "-f", f"{cluster.session}/r/session_latest/logs/gcs_server.out", cluster.log])
     try:
         ended = local.down(timeout_s=10)
         assert ended["address"] == cluster.address

@@ -87,9 +87,7 @@ def test_an_empty_token_file_is_an_error_and_no_second_token(home: Path) -> None
     assert "delete" in caught.value.mend
 
 
-def test_the_users_token_file_is_used_as_it_is(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_users_token_file_is_used_as_it_is(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     users = tmp_path / "mine"
     users.write_text("secret\n")
     users.chmod(0o644)
@@ -115,9 +113,7 @@ def test_a_users_token_file_without_a_token_is_an_error(
     assert "RAY_AUTH_TOKEN_PATH" in caught.value.mend
 
 
-def test_a_token_in_the_environment_wins_and_is_written_nowhere(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_token_in_the_environment_wins_and_is_written_nowhere(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "from-the-shell")
     assert token.auth_headers() == {"Authorization": "Bearer from-the-shell"}
     assert "from-the-shell" not in token.auth_environment().values()
