@@ -96,8 +96,8 @@ def check_resources(ray: Any, count: int, cpus: float, gpus: int, part: str) -> 
 
 
 def cpu_count() -> int:
-    """The CPUs that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """The CPUs that a private Ray gives away: ``$KOALA_RAY_CPUS``, or those that this process may use."""
+    return int(os.environ.get("KOALA_RAY_CPUS") or len(os.sched_getaffinity(0)))
 
 
 def _quiet_data() -> None:

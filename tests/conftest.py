@@ -1,0 +1,87 @@
+"""What all tests share: one Ray for the session, the real data where it is, tokenizers, small helpers."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from koala_ray.quiet import set_switches
+from koala_ray.records import Turn
+
+set_switches()
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = ROOT / "tests" / "golden"
+LOGICAL_CPUS = 4
+"""More than a small machine has: tests with two workers must not wait for CPUs that aren't there."""
+
+
+@pytest.fixture(scope="session")
+def ray_session():
+    """One private Ray for all tests that need one in this process."""
+    os.environ.pop("RAY_ADDRESS", None)
+    from koala_ray import session
+
+    os.environ["KOALA_RAY_CPUS"] = str(LOGICAL_CPUS)
+    ray = session.connect()
+    yield ray
+    ray.shutdown()
+    del os.environ["KOALA_RAY_CPUS"]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with real rows of the sources; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("KOALA_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}: set KOALA_DATA to run this test")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sentencepiece_folder(tmp_path_factory) -> Path:
+    """A folder with a real LLaMA-shaped SentencePiece model of 32,000 pieces, as LLaMA publishes one."""
+    spec = importlib.util.find_spec("mistral_common")
+    assert spec is not None, "install the test requirements: make install"
+    folder = tmp_path_factory.mktemp("sentencepiece")
+    source = Path(spec.submodule_search_locations[0]) / "data" / "tokenizer.model.v1"
+    shutil.copy(source, folder / "tokenizer.model")
+    config = {
+        "tokenizer_class": "LlamaTokenizer",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+        "add_bos_token": True,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 32000}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizers(sentencepiece_folder):
+    """The three kinds of tokenizer, by name: bytes, SentencePiece, byte-pair."""
+    from koala_ray.tokens.tokenizer import Tokenizer
+
+    bases = {"bytes": "tiny", "sentencepiece": str(sentencepiece_folder), "smollm2": "smollm2-135m"}
+    return {name: Tokenizer.load(base) for name, base in bases.items()}
+
+
+def golden_dialogues() -> dict[str, list[Turn]]:
+    """The dialogues of the golden file, as turns."""
+    cases = json.loads((GOLDEN / "template.json").read_text(encoding="utf-8"))
+    return {name: [Turn(**turn) for turn in case["turns"]] for name, case in cases.items()}
+
+
+@pytest.fixture(scope="session")
+def tiny_tokens(ray_session, tmp_path_factory):
+    """The sample corpus, prepared for the tiny model, with short rows: many dialogues, uneven learnt tokens."""
+    from koala_ray.prepare import prepare
+    from koala_ray.recipe import load_recipe
+
+    recipe = load_recipe("tiny")
+    return prepare(recipe, str(tmp_path_factory.mktemp("tiny")))[0]
