@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from koala_ray.curate.step import curate
+from koala_ray.models.resolve import check
 from koala_ray.recipe import Recipe
 from koala_ray.steps import StepResult
 from koala_ray.tokens.step import tokenize
@@ -22,6 +23,7 @@ def prepare(recipe: Recipe, out: str) -> tuple[StepResult, dict[str, Any]]:
         KoalaError: the raw files aren't there, no dialogue is left, or ``out`` can't be written.
     """
     started = time.monotonic()
+    check(recipe.model.base)  # before the work: a base model that isn't there should cost nothing
     curated = curate(recipe, out)
     tokens = tokenize(recipe, curated, out)
     counts = tokens.manifest.counts

@@ -31,7 +31,7 @@ NaturalInt = Annotated[int, Field(ge=0)]
 class Settings(BaseModel):
     """The base of each part of a recipe: frozen, and strict about its keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class ModelSettings(Settings):
@@ -202,9 +202,9 @@ def load_recipe(name: str, sets: Sequence[str] = (), data: str | None = None) ->
     for item in sets:
         _override(values, item)
     if data is not None:
-        values.setdefault("data", {})["root"] = data
+        _put(values, ["data", "root"], data)
     try:
-        return Recipe(**values)
+        return Recipe.model_validate(values)
     except ValidationError as error:
         raise _explain(error, name) from None
 
@@ -214,7 +214,7 @@ def _read(name: str) -> dict[str, Any]:
         path = Path(name)
         if not path.is_file():
             raise KoalaError("there is no such recipe file", where=name, mend="give the path of a YAML file")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8", errors="replace")
     elif name in recipe_names():
         text = (resources.files("koala_ray") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
     else:
@@ -256,6 +256,11 @@ def _override(values: dict[str, Any], item: str) -> None:
         raise KoalaError("the value is not valid YAML", where=item, mend="quote it for the shell") from error
     parts = key.strip().split(".")
     _check_path(parts, item)
+    _put(values, parts, value)
+
+
+def _put(values: dict[str, Any], parts: Sequence[str], value: object) -> None:
+    """Set a nested value; what stands in the way and is no mapping (``data:`` with nothing after it) gives way."""
     place = values
     for part in parts[:-1]:
         below = place.get(part)
@@ -283,9 +288,9 @@ def _dotted_keys() -> list[str]:
 
 
 def _nearest(key: str, valid: Sequence[str]) -> str:
-    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
-    if not close:  # a right last part in the wrong place, e.g. lr for train.lr
-        close = [name for name in valid if name.split(".")[-1] == key.split(".")[-1]][:1]
+    # A right last part in the wrong place first: max_tokens means generate.max_tokens, not tokens.
+    same = [name for name in valid if name.split(".")[-1] == key.split(".")[-1]]
+    close = difflib.get_close_matches(key, same or valid, n=1, cutoff=0 if same else 0.5)
     hint = f"did you mean {close[0]}? " if close else ""
     return hint + "`koala-ray recipe show NAME` prints all settings"
 

@@ -77,9 +77,14 @@ def read_manifest(folder: str) -> Manifest:
             where=where,
             mend="run the step again: it replaces what an interrupted run left",
         )
-    data = storage.read_bytes(storage.join(where, MANIFEST))
-    if storage.read_bytes(storage.join(where, MARKER)).decode().strip() != hashlib.sha256(data).hexdigest():
-        raise KoalaError("the manifest doesn't match its commit marker", where=where, mend="run the step again")
+    uri = storage.join(where, MANIFEST)
+    data = storage.read_bytes(uri) if storage.exists(uri) else b""
+    if storage.read_bytes(storage.join(where, MARKER)).strip() != hashlib.sha256(data).hexdigest().encode():
+        raise KoalaError(
+            "the manifest doesn't match its commit marker: it was changed after the step",
+            where=where,
+            mend="remove this folder and run the step again",
+        )
     return Manifest(**json.loads(data))
 
 
@@ -120,6 +125,8 @@ def run_step(
         return StepResult(folder, read_manifest(folder), skipped=True)
     if not keep_partial:
         storage.remove_tree(folder)
+    storage.require_writable(folder)
+    storage.check_writable(folder)
     started = time.monotonic()
     counts = dict(build(folder))
     files = [

@@ -6,11 +6,12 @@ take their endpoint and keys from the usual environment variables, ``AWS_ENDPOIN
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import os
 import posixpath
+import re
 import tempfile
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 CHUNK = 1 << 20
+PART = ".part-"
+"""How the name of a file begins that is being written; what a killed process leaves of one is never listed."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,15 @@ def is_folder(uri: str) -> bool:
 def open_read(uri: str, compression: str | None = None) -> Iterator[IO[bytes]]:
     """A file to read as bytes; ``compression="infer"`` unpacks .gz and .zst by name."""
     fs, path = filesystem(uri)
-    with fs.open(path, "rb", compression=compression) as file:
-        yield file
+    zstd = compression == "infer" and path.endswith((".zst", ".zstd"))
+    with fs.open(path, "rb", compression=None if zstd else compression) as file:
+        if zstd:  # fsspec has it only where a package of its own is installed
+            import pyarrow as pa
+
+            with pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd") as unpacked:
+                yield unpacked
+        else:
+            yield file
 
 
 @contextmanager
@@ -142,7 +152,7 @@ def write_atomic(uri: str, data: bytes) -> None:
         path = absolute(uri)
         folder = os.path.dirname(path)
         os.makedirs(folder, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".part-")
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=PART)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
@@ -155,12 +165,36 @@ def write_atomic(uri: str, data: bytes) -> None:
             raise
 
 
+def check_writable(folder: str) -> None:
+    """Refuse a folder that can't be written before any work is done for it: write a small file there, remove it.
+
+    Raises:
+        KoalaError: the folder can't be written.
+    """
+    probe = join(folder, f"{PART}probe-{uuid.uuid4().hex}")
+    write_atomic(probe, b"")
+    fs, path = filesystem(probe)
+    fs.rm_file(path)
+
+
+def require_writable(folder: str) -> None:
+    """Find out that a place can't be written before hours are spent on what should go there.
+
+    Raises:
+        KoalaError: it can't.
+    """
+    probe = join(folder, ".writable")
+    write_atomic(probe, b"")
+    fs, path = filesystem(probe)
+    fs.rm_file(path)
+
+
 @contextmanager
 def refuse_unwritable(uri: str) -> Iterator[None]:
     """Turn the operating system's refusal to write into an error that says how to mend it."""
     try:
         yield
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+    except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError, FileNotFoundError) as error:
         raise KoalaError(
             f"can't write: {error.strerror or error}",
             where=str(uri),
@@ -179,25 +213,37 @@ def refuse_unwritable(uri: str) -> Iterator[None]:
 def list_files(root: str, patterns: Iterable[str] = ("**",)) -> list[StoredFile]:
     """The files below a root that match any of the globs, each once, sorted by their relative path.
 
-    ``*`` matches within one path part, ``**`` across parts.
+    ``*`` and ``?`` match within one path part, ``**`` across parts; ``**/`` also matches no part at all.
     """
     fs, base = filesystem(root)
     fs.invalidate_cache()
     base = base.rstrip("/")
-    wanted = list(patterns)
+    wanted = [_regex(pattern) for pattern in patterns]
     found: dict[str, StoredFile] = {}
     for path, info in fs.find(base, detail=True).items():
         relative = path[len(base) + 1 :] if path != base else posixpath.basename(path)
-        if any(_matches(relative, pattern) for pattern in wanted):
+        if posixpath.basename(relative).startswith(PART):
+            continue
+        if any(pattern.fullmatch(relative) for pattern in wanted):
             uri = fs.unstrip_protocol(path) if is_remote(root) else path
             found[relative] = StoredFile(uri, relative, int(info["size"] or 0))
     return [found[name] for name in sorted(found)]
 
 
-def _matches(relative: str, pattern: str) -> bool:
-    if "**" in pattern:
-        return fnmatch.fnmatchcase(relative, pattern.replace("**/", "*").replace("**", "*"))
-    return relative.count("/") == pattern.count("/") and fnmatch.fnmatchcase(relative, pattern)
+def _regex(pattern: str) -> re.Pattern[str]:
+    """A glob as a regular expression: fsspec's own refuses ``**.json``, and pathlib's matches no URIs."""
+    meaning = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    # re.split puts the literal pieces at even places and the wildcards between them.
+    pieces = re.split(r"((?:(?<=/)|^)\*\*/|\*\*|\*|\?|\[[^]/]+\])", pattern)
+    for place, piece in enumerate(pieces):
+        if place % 2 == 0:
+            pieces[place] = re.escape(piece)
+        elif piece.startswith("["):
+            listed = re.sub(r"([\\\[^])", r"\\\1", piece[1:-1])
+            pieces[place] = f"[^/{listed[1:]}]" if listed.startswith("!") else f"[{listed}]"
+        else:
+            pieces[place] = meaning[piece]
+    return re.compile("".join(pieces), re.DOTALL)
 
 
 def remove_tree(uri: str) -> None:

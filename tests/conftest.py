@@ -6,6 +6,8 @@ import importlib.util
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,8 +22,49 @@ LOGICAL_CPUS = 4
 """More than a small machine has: tests with two workers must not wait for CPUs that aren't there."""
 
 
+def koala(*arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    """Run the command line in a process of its own, without a terminal, as a script would."""
+    command = [sys.executable, "-m", "koala_ray", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=env, cwd=cwd)
+
+
 @pytest.fixture(scope="session")
-def ray_session():
+def s3_endpoint():
+    """A real S3 endpoint on this machine, named by the environment that Ray's workers inherit."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    yield settings["AWS_ENDPOINT_URL"]
+    server.stop()
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+
+
+@pytest.fixture(scope="session")
+def s3_bucket(s3_endpoint) -> str:
+    """The URI of an empty bucket."""
+    import boto3
+
+    boto3.client("s3", endpoint_url=s3_endpoint).create_bucket(Bucket="koala-e2e")
+    return "s3://koala-e2e"
+
+
+@pytest.fixture(scope="session")
+def ray_session(s3_endpoint):
     """One private Ray for all tests that need one in this process."""
     os.environ.pop("RAY_ADDRESS", None)
     from koala_ray import session

@@ -21,7 +21,7 @@ from koala_ray.sources.registry import find_files, read_examples
 from koala_ray.steps import StepResult, run_step
 from koala_ray.tables import PartWriter
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the same raw files would give other examples."""
 ROWS_PER_BLOCK = 512
 LEDGER = "ledger.json"

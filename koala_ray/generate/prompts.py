@@ -58,14 +58,15 @@ def load_prompts(name: str, limit: int = 0) -> PromptSet:
         KoalaError: there is no such set, a row has no prompt, or two rows have one id.
     """
     uri = _place(name)
-    if not storage.exists(uri):
+    if not storage.exists(uri) or storage.is_folder(uri):
         raise KoalaError(
             "the prompt set is not there",
             where=uri,
             mend=f"give a JSON-lines file, or {SAMPLE}, {', '.join(STORED)} (with {DATA_VARIABLE} set)",
         )
     prompts = []
-    for number, line in enumerate(storage.read_bytes(uri).decode("utf-8", "replace").splitlines(), start=1):
+    # Not by splitlines(): a JSON text may hold U+2028 and the like as they are.
+    for number, line in enumerate(storage.read_bytes(uri).decode("utf-8-sig", "replace").split("\n"), start=1):
         if line.strip():
             prompts.append(_prompt(line, f"{name}:{number}", str(number)))
     ids = [prompt.id for prompt in prompts]
@@ -98,7 +99,7 @@ def _place(name: str) -> str:
 def _prompt(line: str, where: str, number: str) -> Prompt:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise KoalaError("a line is not valid JSON", where=where, mend=str(error)) from error
     text = next((row[name] for name in TEXT_FIELDS if isinstance(row, dict) and isinstance(row.get(name), str)), "")
     if not text.strip():

@@ -75,6 +75,7 @@ def _build(folder: str, model: str, prompts: PromptSet, settings: GenerateSettin
         bar.update(len(answers), "loading the model")
         actor = ray.remote(num_cpus=settings.cpus, num_gpus=settings.gpus)(TransformersEngine).remote(model, settings)
         ray.get(actor.ready.remote())
+        bar.start_at(len(answers))  # the time left is that of answering, not of loading
         started = time.monotonic()
         stream = actor.generate.options(num_returns="streaming").remote(requests, tokenizer.eos_id)
         for reference in stream:

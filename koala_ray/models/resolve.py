@@ -30,11 +30,31 @@ def resolve(base: str) -> str:
         uri = _model_folder(base)
         name = hashlib.sha256(uri.encode()).hexdigest()[:16]
         return str(cached_folder(f"models/remote-{name}", lambda folder: storage.copy_to_local(uri, folder)))
+    if _is_hub_id(base):
+        return _hub_folder(base)
+    return _local_folder(base)
+
+
+def check(base: str) -> None:
+    """Refuse a model that isn't there, as far as can be told without building, copying or downloading one.
+
+    Raises:
+        KoalaError: there is no such model.
+    """
+    if storage.is_remote(base):
+        _model_folder(base)
+    elif base not in bundled.BUILDERS and not _is_hub_id(base):
+        _local_folder(base)
+
+
+def _is_hub_id(base: str) -> bool:
+    return base.count("/") == 1 and not base.startswith((".", "/", "~")) and not Path(base).is_dir()
+
+
+def _local_folder(base: str) -> str:
     path = Path(base).expanduser()
     if path.is_dir():
         return _model_folder(str(path.resolve()))
-    if base.count("/") == 1 and not base.startswith((".", "/", "~")):
-        return _hub_folder(base)
     raise KoalaError(
         "the base model is not there",
         where=base,

@@ -7,15 +7,24 @@ stream goes on. Nothing here raises for what a file holds.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+import zlib
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
 from koala_ray import storage
 
-BLOCK = 1 << 20
+BLOCK = 1 << 16
+"""Bytes that are read at once at least. Where compressed data is damaged, up to so many before it may be lost."""
 EXCERPT = 200
+LONGEST_TOKEN = 16
+"""Characters that the decoder may need to see together: a literal, or a pair of ``\\u`` escapes."""
 _DECODER = json.JSONDecoder()
+_GAP = re.compile(r"[ \t\r\n,]*")
+_WHITE = re.compile(r"[ \t\r\n]*")
+_OPENING = re.compile(r'\{\s*"(?:[^"\\]|\\.)*"')
 
 
 @dataclass(frozen=True)
@@ -53,22 +62,38 @@ def _guarded(uri: str, compression: str | None) -> Iterator[RawRow | RawFault]:
             for item in _sniff(file):
                 line = item.line
                 yield item
-    except (EOFError, OSError, ValueError) as error:
-        # gzip's and zstd's ways to say that the compressed data is cut off or damaged.
-        if compression is None:
+    except (EOFError, OSError, zlib.error) as error:
+        if compression is None or not _is_damage(error):
             raise
         yield RawFault(line + 1, "damaged compression", str(error)[:EXCERPT])
 
 
+def _is_damage(error: Exception) -> bool:
+    """Whether gzip or zstd says that its data is cut off or damaged, rather than the storage that it can't be had."""
+    return not isinstance(error, FileNotFoundError | PermissionError) and getattr(error, "errno", None) is None
+
+
+def _read(file: IO[bytes], size: int = 0) -> bytes:
+    """The next piece of a file; empty only at its end.
+
+    ``read1`` where there is one: ``read`` would lose what was unpacked before the place of a damage.
+    """
+    read: Callable[[int], bytes] = getattr(file, "read1", file.read)
+    return read(max(BLOCK, size))
+
+
 def _sniff(file: IO[bytes]) -> Iterator[RawRow | RawFault]:
     """Tell an array from JSON lines by the first character that isn't white space."""
-    head = file.read(BLOCK)
-    if head.startswith(b"\xef\xbb\xbf"):
-        head = head[3:]
+    head = b""
+    while len(head) < len(BOM_UTF8) or not head.removeprefix(BOM_UTF8).strip():
+        block = _read(file)
+        if not block:
+            break
+        head += block
+    head = head.removeprefix(BOM_UTF8)
     if not head.strip():
         yield RawFault(1, "empty file", "")
-        return
-    if head.lstrip()[:1] == b"[":
+    elif head.lstrip().startswith(b"["):
         yield from _array(head, file)
     else:
         yield from _lines(head, file)
@@ -81,7 +106,8 @@ def _lines(head: bytes, file: IO[bytes]) -> Iterator[RawRow | RawFault]:
         for data in whole:
             line += 1
             yield from _one_line(data, line)
-        block = file.read(BLOCK)
+        # Twice as much each time, so that a huge line costs no more than reading it a few times.
+        block = _read(file, len(rest))
         if not block:
             yield from _one_line(rest, line + 1)
             return
@@ -99,58 +125,76 @@ def _one_line(data: bytes, line: int) -> Iterator[RawRow | RawFault]:
 
 
 def _array(head: bytes, file: IO[bytes]) -> Iterator[RawRow | RawFault]:
-    """The elements of one JSON array, read block by block; a cut-off element ends the file."""
+    """The elements of one JSON array, read block by block. After a damaged one the next is looked for."""
     text = head.decode("utf-8", "surrogateescape")
-    # A block may end inside a character: keep the undecoded tail's bytes together by decoding what is read so
-    # far in one piece. surrogateescape makes half characters of it, mended when the next block joins.
-    start = text.index("[")
-    line = text.count("\n", 0, start) + 1
-    text = text[start + 1 :]
+    place = text.index("[") + 1
+    line = text.count("\n", 0, place) + 1
     ended = False
+
+    def read_more() -> None:
+        nonlocal text, place, ended
+        # A block may end inside a character. Its bytes became half characters, which are mended here.
+        rest = text[place:].encode("utf-8", "surrogateescape")
+        block = _read(file, len(rest))
+        ended = not block
+        text, place = (rest + block).decode("utf-8", "surrogateescape"), 0
+
     while True:
-        stripped = text.lstrip(" \t\r\n,")
-        line += text.count("\n", 0, len(text) - len(stripped))
-        text = stripped
-        if text.startswith("]"):
+        gap = _end_of(_GAP, text, place)
+        line += text.count("\n", place, gap)
+        place = gap
+        if place == len(text) or (text[place] == "]" and _end_of(_WHITE, text, place + 1) == len(text)):
+            if not ended:
+                read_more()
+                continue
+            if place == len(text):
+                yield RawFault(line, "cut-off JSON", "the array is not closed")
             return
         try:
-            if not text:
-                raise ValueError("more is needed")
-            value, end = _DECODER.raw_decode(text)
-            if end == len(text) and not ended:
-                raise ValueError("a number may go on in the next block")
+            value, end = _DECODER.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
-            if not ended:
-                # Twice as much each time, so that a huge element costs no more than reading it a few times.
-                block = file.read(max(BLOCK, len(text)))
-                ended = not block
-                joined = text.encode("utf-8", "surrogateescape") + block
-                text = joined.decode("utf-8", "surrogateescape")
-                if block:
-                    continue
-            if not text.strip():
-                yield RawFault(line, "cut-off JSON", "the array is not closed")
+            cut_off = _may_go_on(error, len(text))
+            following = None if cut_off and not ended else _next_element(text, place)
+            if following is None and not ended:
+                read_more()
+                continue
+            reason = "cut-off JSON" if cut_off and following is None else "not valid JSON"
+            yield RawFault(line, reason, _excerpt(text[place : place + EXCERPT]))
+            if following is None:
                 return
-            resumed = _next_element(text)
-            if resumed is None:
-                yield RawFault(line, "cut-off JSON", _excerpt(text))
-                return
-            yield RawFault(line, "not valid JSON", _excerpt(f"{error}: {text[:resumed]}"))
-            line += text.count("\n", 0, resumed)
-            text = text[resumed:]
+            line += text.count("\n", place, following)
+            place = following
+            continue
+        if len(text) - end < LONGEST_TOKEN and not ended:
+            read_more()  # a number may go on in the next block, even after "1." or "1e-"
             continue
         yield RawRow(line, value)
-        line += text.count("\n", 0, end)
-        text = text[end:]
+        line += text.count("\n", place, end)
+        place = end
 
 
-def _next_element(text: str) -> int | None:
-    """Where the element after a damaged one begins, if the file goes on: after a line that ends ``},``."""
-    for separator in ("},\n", "}, \n", "},\r\n"):
-        place = text.find(separator)
-        if 0 <= place < len(text) - len(separator):
-            return place + len(separator)
-    return None
+def _end_of(pattern: re.Pattern[str], text: str, place: int) -> int:
+    match = pattern.match(text, place)
+    return match.end() if match else place
+
+
+def _may_go_on(error: Exception, length: int) -> bool:
+    """Whether the decoder stopped because the text ended, rather than at something that isn't JSON."""
+    if not isinstance(error, json.JSONDecodeError):
+        return False
+    return error.msg.startswith("Unterminated string") or error.pos >= length - LONGEST_TOKEN
+
+
+def _next_element(text: str, place: int) -> int | None:
+    """Where the element after a damaged one begins: at an object with the same first key, after another's end.
+
+    That tells the rows from the objects inside them, which have other keys.
+    """
+    opening = _OPENING.match(text, place)
+    if not opening:
+        return None
+    following = re.compile(r"\}\s*,\s*(?=" + re.escape(opening.group()) + ")").search(text, opening.end())
+    return following.end() if following else None
 
 
 def _excerpt(text: str) -> str:

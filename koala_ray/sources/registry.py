@@ -10,7 +10,7 @@ from koala_ray.errors import KoalaError
 from koala_ray.recipe import SAMPLE_ROOT, SOURCE_NAMES, DataSettings
 from koala_ray.records import Example, Rejected
 from koala_ray.sources import alpaca, hc3, sharegpt
-from koala_ray.sources.base import RowRejected, Source, check_text
+from koala_ray.sources.base import Dialogue, RowRejected, Source, check_text
 from koala_ray.sources.raw import EXCERPT, RawFault, read_rows
 
 SOURCES: dict[str, Source] = {source.name: source for source in (sharegpt.SOURCE, hc3.SOURCE, alpaca.SOURCE)}
@@ -67,21 +67,34 @@ def sample_root() -> str:
 def read_examples(source_name: str, uri: str, relative: str) -> Iterator[Example | Rejected]:
     """All that a raw file of a source holds: examples, and in place of each unusable row why it is one."""
     source = SOURCES[source_name]
+    line, on_line = 0, 0
     for item in read_rows(uri):
+        # An array may stand on one line: rows are told apart by their place on it.
+        line, on_line = item.line, on_line + 1 if item.line == line else 1
         if isinstance(item, RawFault):
             yield Rejected(source_name, relative, item.line, item.reason, item.excerpt)
             continue
-        origin = f"{source_name}/{posixpath.basename(relative)}#{item.line}"
+        origin = f"{source_name}/{posixpath.basename(relative)}#{line}" + (f".{on_line}" if on_line > 1 else "")
         try:
             for side, found in source.parse(item.value):
-                if isinstance(found, RowRejected):
-                    yield Rejected(source_name, relative, item.line, found.reason, _excerpt(item.value))
+                checked = _checked(found)
+                if isinstance(checked, RowRejected):
+                    yield Rejected(source_name, relative, item.line, checked.reason, _excerpt(item.value))
                     continue
-                check_text(found)
                 id_ = f"{origin}/{side}" if side else origin
-                yield Example(id_, source_name, found, pair=origin, file=relative, line=item.line)
+                yield Example(id_, source_name, checked, pair=origin, file=relative, line=item.line)
         except RowRejected as rejected:
             yield Rejected(source_name, relative, item.line, rejected.reason, _excerpt(item.value))
+
+
+def _checked(found: Dialogue | RowRejected) -> Dialogue | RowRejected:
+    """One side of a row, or why it can't be learnt from; the row's other sides don't suffer for it."""
+    try:
+        if not isinstance(found, RowRejected):
+            check_text(found)
+    except RowRejected as rejected:
+        return rejected
+    return found
 
 
 def _excerpt(value: object) -> str:

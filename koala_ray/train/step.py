@@ -219,6 +219,9 @@ def watch(folder: str, first_step: int, last_step: int) -> Iterator[tuple[Any, l
                 for message in ray.get(board.since.remote(place)):
                     place += 1
                     _show(message, bar, records)
+                    if message["kind"] == "checkpoint":
+                        # A run that goes on from this checkpoint has the figures up to it.
+                        _write_metrics(folder, records)
                 if ended:
                     return
 
@@ -236,7 +239,7 @@ def _show(message: dict[str, Any], bar: Progress, records: list[dict[str, Any]])
     kind = message["kind"]
     if kind == "start":
         bar.start_at(message["first_step"])
-    elif kind == "phase":
+    elif kind in ("phase", "checkpoint"):
         bar.update(bar.done, message["text"])
     else:
         records.append(message)

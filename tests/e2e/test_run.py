@@ -1,0 +1,147 @@
+"""The whole loop through the command line, in processes of their own, as a user runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import koala
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from koala_ray.checkpoint.state import committed_steps
+from koala_ray.models.resolve import resolve
+
+pytestmark = pytest.mark.ray
+SMALL = ["--set", "train.max_steps=8", "--set", "train.checkpoint_every=2", "--set", "generate.max_tokens=12"]
+TWO_WORKERS = ["--set", "train.workers=2", "--set", "train.zero_stage=2", "--set", "train.micro_rows=2"]
+CHATTER = re.compile(r"WARNING|INFO|DEBUG|\(pid=|ray::|Traceback|it/s\]|\d+%\|")
+
+
+@pytest.fixture(scope="module")
+def loop(tmp_path_factory):
+    """One run of the loop, with what it printed."""
+    out = tmp_path_factory.mktemp("loop")
+    arguments = ["run", "tiny", "--out", str(out), "--json", "--set", "generate.limit=3", *SMALL, *TWO_WORKERS]
+    return arguments, koala(*arguments)
+
+
+def test_prints_progress_and_nothing_of_the_libraries(loop):
+    _, done = loop
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"train +8/8 steps  100 %", done.stderr)
+    assert "tokens/s" in done.stderr
+    assert not CHATTER.search(done.stderr), done.stderr
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_json_has_the_figures_that_are_promised(loop):
+    figures = json.loads(loop[1].stdout.splitlines()[-1])
+    prepared, trained, generated = figures["prepare"], figures["train"], figures["generate"]["tuned"]
+    assert {
+        "folder", "content_hash", "rows_in", "rows_kept", "rows_rejected", "sources", "tokens", "learnt_tokens",
+        "packs", "fill", "seconds",
+    } <= prepared.keys()  # fmt: skip
+    assert prepared["rows_in"] == prepared["rows_kept"] + prepared["rows_rejected"]
+    for source in prepared["sources"].values():
+        assert source["rows_in"] == source["rows_kept"] + sum(source["rejected"].values())
+    assert {
+        "folder", "run", "steps", "loss_first", "loss_last", "heldout_loss_first", "heldout_loss_last",
+        "tokens_per_second", "seconds", "dollars", "model", "resumed_from",
+    } <= trained.keys()  # fmt: skip
+    assert trained["steps"] == 8
+    assert trained["loss_last"] < trained["loss_first"]
+    assert trained["heldout_loss_last"] < trained["heldout_loss_first"]
+    assert generated["asked"] == generated["answered"] + generated["failed"] == 3
+    assert generated["failed"] == 0
+    assert generated["tokens"] > 0
+
+
+def test_the_model_is_a_hugging_face_folder_that_was_trained(loop):
+    figures = json.loads(loop[1].stdout.splitlines()[-1])
+    model = AutoModelForCausalLM.from_pretrained(figures["train"]["model"])
+    tokenizer = AutoTokenizer.from_pretrained(figures["train"]["model"])
+    assert tokenizer.eos_token == "</s>"
+    base = AutoModelForCausalLM.from_pretrained(resolve("tiny"))
+    assert model.state_dict().keys() == base.state_dict().keys()
+    assert not torch.equal(model.lm_head.weight, base.lm_head.weight)
+    assert model.config.use_cache
+
+
+def test_the_page_shows_both_models(loop):
+    figures = json.loads(loop[1].stdout.splitlines()[-1])
+    text = Path(figures["page"]).read_text(encoding="utf-8")
+    assert text.count('class="answer base"') == text.count('class="answer tuned"') == 3
+    assert "data:image/png;base64," in text
+
+
+def test_a_rerun_does_nothing_and_changes_nothing(loop):
+    arguments, first = loop
+    before = json.loads(first.stdout.splitlines()[-1])
+    again = koala(*arguments)
+    assert again.returncode == 0, again.stderr
+    after = json.loads(again.stdout.splitlines()[-1])
+    assert after["prepare"]["skipped"]
+    assert after["train"]["skipped"]
+    assert after["generate"]["tuned"]["skipped"]
+    assert after["prepare"]["content_hash"] == before["prepare"]["content_hash"]
+    assert after["train"]["loss_last"] == before["train"]["loss_last"]
+    assert "steps" not in again.stderr
+
+
+def test_too_many_workers_are_refused_before_ray_waits(loop, tmp_path):
+    out = str(Path(json.loads(loop[1].stdout)["prepare"]["folder"]).parent)
+    refused = koala(
+        "train", "tiny", "--out", out, "--json", "--set", "train.workers=64", "--set", "train.batch_rows=256"
+    )
+    assert refused.returncode == 2
+    error = json.loads(refused.stdout.splitlines()[-1])
+    assert "64 × 1 CPU" in error["error"]
+    assert "train.workers=" in error["mend"]
+    assert "Traceback" not in refused.stderr
+
+
+def committed_steps_of(out: Path) -> int:
+    """The steps of the last committed checkpoint of the one run below a folder."""
+    with contextlib.suppress(ValueError):  # Ray writes its snapshot in place: it may be read half-written
+        return sum(committed_steps(str(folder)) for folder in out.glob("train-*"))
+    return 0
+
+
+def test_a_killed_run_goes_on_and_ends_as_the_undisturbed_one(loop, tmp_path):
+    """Killed after its first committed checkpoint: resumed there, same losses, same final weights."""
+    undisturbed = json.loads(loop[1].stdout)["train"]
+    for prepared in Path(undisturbed["folder"]).parent.glob("[ct]*-*"):
+        if not prepared.name.startswith("train-"):
+            shutil.copytree(prepared, tmp_path / prepared.name)
+    arguments = ["train", "tiny", "--out", str(tmp_path), "--json", *SMALL, *TWO_WORKERS]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "koala_ray", *arguments], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    try:
+        while process.poll() is None and not committed_steps_of(tmp_path):
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
+    done = koala(*arguments)
+    assert done.returncode == 0, done.stderr
+    resumed = json.loads(done.stdout.splitlines()[-1])
+    assert resumed["folder"].rsplit("/", 1)[1] == undisturbed["folder"].rsplit("/", 1)[1]
+    assert resumed["resumed_from"] is not None
+    losses = [
+        [record["loss"] for record in map(json.loads, lines) if record["kind"] == "step"]
+        for lines in (Path(run["folder"], "metrics.jsonl").read_text().splitlines() for run in (undisturbed, resumed))
+    ]
+    assert len(losses[0]) == 8
+    assert losses[0] == losses[1]
+    states = [AutoModelForCausalLM.from_pretrained(run["model"]).state_dict() for run in (undisturbed, resumed)]
+    for key, value in states[0].items():
+        assert torch.equal(value, states[1][key]), key
