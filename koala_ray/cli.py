@@ -29,7 +29,16 @@ def main_of(command: click.Command) -> None:
     from koala_ray.quiet import set_switches
 
     set_switches()
-    command()
+    try:
+        command(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "koala-ray"
+        _report(KoalaError(error.format_message(), where=path, mend=f"see `{path} --help`"), "--json" in sys.argv)
+        sys.exit(2)
 
 
 def reported(command: Command) -> Command:
@@ -178,10 +187,7 @@ def train(name: str, data: str | None, out: str, sets: tuple[str, ...]) -> Any:
     resolved = load_recipe(name, sets, data)
     tokens, _ = run_prepare(resolved, out)
     _, figures = run_train(resolved, tokens, out)
-    _line(
-        f"{figures['steps']:,} steps, loss {figures['loss_first']:.3f} → {figures['loss_last']:.3f}",
-        figures["model"],
-    )
+    _line(f"{figures['steps']:,} steps", figures["model"])
     return figures
 
 
@@ -303,7 +309,11 @@ def cluster_down() -> Any:
 @click.option("--to", "folder", metavar="DIR", required=True, help="Where the raw files go.")
 @reported
 def sample_data(folder: str) -> Any:
-    """Write the sample corpus: a few hundred rows in the seven sources' raw layouts."""
+    """Write the sample corpus: a few hundred rows in the seven sources' raw layouts.
+
+    \b
+    koala-ray sample-data --to raw
+    """
     from koala_ray import storage
     from koala_ray.samples import write_samples
 

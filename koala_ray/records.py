@@ -31,7 +31,7 @@ class Example:
     """One dialogue to learn from, as a reader gives it."""
 
     id: str
-    """Stable: source, file, row and side, e.g. ``hc3/hc3.jsonl#12/chatgpt0``."""
+    """Stable: source, file below the data root, line and side, e.g. ``hc3/sources/hc3.jsonl#12/chatgpt0``."""
     source: str
     turns: tuple[Turn, ...]
     pair: str

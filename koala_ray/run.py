@@ -40,7 +40,7 @@ def run(recipe: Recipe, out: str, prompts: str = "sample") -> dict[str, Any]:
         "tokens in an epoch": f"{prepared['tokens']:,} ({prepared['learnt_tokens']:,} learnt)",
         "packed rows": f"{prepared['packs']:,}, {100 * prepared['fill']:.1f} % full",
         "steps": f"{training['steps']:,}, {training['tokens_per_second']:,} tokens/s",
-        "training loss": f"{training['loss_first']:.3f} → {training['loss_last']:.3f}",
+        "training loss": _change(training["loss_first"], training["loss_last"]),
         "held-out loss": _change(training["heldout_loss_first"], training["heldout_loss_last"]),
         "time": clock(seconds),
     }
@@ -65,4 +65,4 @@ def run(recipe: Recipe, out: str, prompts: str = "sample") -> dict[str, Any]:
 
 
 def _change(first: float | None, last: float | None) -> str:
-    return "none held out" if first is None or last is None else f"{first:.3f} → {last:.3f}"
+    return "not known" if first is None or last is None else f"{first:.3f} → {last:.3f}"

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 CHUNK = 1 << 20
+CLIENTS = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google")
+"""The packages whose errors say that an object store can't be reached."""
 PART = ".part-"
 """How the name of a file begins that is being written; what a killed process leaves of one is never listed."""
 
@@ -87,17 +89,43 @@ def arrow_filesystem(uri: str) -> tuple[Any, str]:
 
 
 def exists(uri: str) -> bool:
-    """Whether a file or folder is there."""
+    """Whether a file or folder is there.
+
+    Raises:
+        KoalaError: the object store can't be asked.
+    """
     fs, path = filesystem(uri)
     fs.invalidate_cache()
-    return bool(fs.exists(path))
+    with _refuse_unreachable(uri):
+        return bool(fs.exists(path))
 
 
 def is_folder(uri: str) -> bool:
-    """Whether the path is a folder (on object stores: a prefix with something below it)."""
+    """Whether the path is a folder (on object stores: a prefix with something below it).
+
+    Raises:
+        KoalaError: the object store can't be asked.
+    """
     fs, path = filesystem(uri)
     fs.invalidate_cache()
-    return bool(fs.isdir(path))
+    with _refuse_unreachable(uri):
+        return bool(fs.isdir(path))
+
+
+@contextmanager
+def _refuse_unreachable(uri: str) -> Iterator[None]:
+    """Turn what an object store's client says of keys, rights and the network into an error that can be mended."""
+    try:
+        yield
+    except Exception as error:
+        client = type(error).__module__.partition(".")[0] in CLIENTS
+        if not is_remote(uri) or not (client or isinstance(error, PermissionError)):
+            raise
+        raise KoalaError(
+            f"this storage can't be reached: {str(error).strip() or type(error).__name__}",
+            where=uri,
+            mend="check the credentials (AWS_ACCESS_KEY_ID, AWS_PROFILE, …), AWS_ENDPOINT_URL and the network",
+        ) from error
 
 
 @contextmanager

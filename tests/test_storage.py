@@ -260,6 +260,24 @@ def test_a_bucket_that_is_not_there_is_refused(s3_endpoint: str) -> None:
     assert not storage.exists(missing)
 
 
+def test_an_object_store_without_keys_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from s3fs import S3FileSystem
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, "/nonexistent")
+    S3FileSystem.clear_instance_cache()  # the endpoint's own has its keys already
+    for ask in (storage.exists, storage.is_folder):
+        with pytest.raises(KoalaError) as caught:
+            ask("s3://some-bucket/some/prefix")
+        assert "credentials" in caught.value.error
+        assert caught.value.where == "s3://some-bucket/some/prefix"
+        assert "AWS_ACCESS_KEY_ID" in caught.value.mend
+    S3FileSystem.clear_instance_cache()
+
+
 @pytest.mark.parametrize("uri", ["nonesuch://bucket/file", "carrier-pigeon://coop"])
 def test_an_unknown_scheme_is_refused(uri: str) -> None:
     for use in (storage.exists, storage.read_bytes, storage.list_files, storage.sha256):

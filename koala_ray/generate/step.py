@@ -127,4 +127,5 @@ def _failed(prompt: Prompt, model: str, prompt_tokens: int, error: str) -> Answe
 def read_answers(folder: str) -> list[Answer]:
     """The answers of a generate step's folder, in the prompt set's order."""
     data = storage.read_bytes(storage.join(folder, ANSWERS)).decode()
-    return [Answer(**json.loads(line)) for line in data.splitlines()]
+    # Not by splitlines(): an answer may hold U+2028 and the like as they are.
+    return [Answer(**json.loads(line)) for line in data.split("\n") if line]

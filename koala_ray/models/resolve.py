@@ -8,7 +8,7 @@ from pathlib import Path
 
 from koala_ray import storage
 from koala_ray.errors import KoalaError
-from koala_ray.home import cached_folder
+from koala_ray.home import cached_folder, private_folder
 from koala_ray.models import bundled
 
 TRAINED = "model"
@@ -28,7 +28,9 @@ def resolve(base: str) -> str:
         return str(cached_folder(f"models/{base}-{bundled.VERSION}", bundled.BUILDERS[base]))
     if storage.is_remote(base):
         uri = _model_folder(base)
-        name = hashlib.sha256(uri.encode()).hexdigest()[:16]
+        # The listing, too: a model that has been written anew is copied anew.
+        listing = [(file.relative, file.size) for file in storage.list_files(uri)]
+        name = hashlib.sha256(f"{uri} {listing}".encode()).hexdigest()[:16]
         return str(cached_folder(f"models/remote-{name}", lambda folder: storage.copy_to_local(uri, folder)))
     if _is_hub_id(base):
         return _hub_folder(base)
@@ -63,23 +65,24 @@ def _local_folder(base: str) -> str:
 
 
 def fingerprint(base: str) -> str:
-    """A hash that changes when the model does: of its files' names, sizes and small files' content."""
+    """sha256 over the model's files, names and bytes.
+
+    Reading 26 GB takes half a minute, so the result is kept beside the files' sizes and times, and read again only
+    when one of these has changed.
+    """
     folder = Path(resolve(base))
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    stamps = [[str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    note = private_folder("fingerprints") / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    if note.exists():
+        kept = json.loads(note.read_bytes())
+        if kept["files"] == stamps:
+            return str(kept["sha256"])
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            size = path.stat().st_size
-            digest.update(f"{path.relative_to(folder)} {size}\n".encode())
-            digest.update(path.read_bytes() if size < storage.CHUNK else _ends(path, size))
+    for path in files:
+        digest.update(f"{path.relative_to(folder)} {storage.sha256(str(path))}\n".encode())
+    storage.write_atomic(str(note), json.dumps({"files": stamps, "sha256": digest.hexdigest()}).encode())
     return digest.hexdigest()
-
-
-def _ends(path: Path, size: int) -> bytes:
-    """The first and last megabyte: tells one set of weights from another without reading 26 GB."""
-    with open(path, "rb") as file:
-        head = file.read(storage.CHUNK)
-        file.seek(max(0, size - storage.CHUNK))
-        return head + file.read()
 
 
 def _model_folder(folder: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator
 
 from koala_ray import storage
@@ -74,7 +73,7 @@ def read_examples(source_name: str, uri: str, relative: str) -> Iterator[Example
         if isinstance(item, RawFault):
             yield Rejected(source_name, relative, item.line, item.reason, item.excerpt)
             continue
-        origin = f"{source_name}/{posixpath.basename(relative)}#{line}" + (f".{on_line}" if on_line > 1 else "")
+        origin = f"{source_name}/{relative}#{line}" + (f".{on_line}" if on_line > 1 else "")
         try:
             for side, found in source.parse(item.value):
                 checked = _checked(found)

@@ -114,8 +114,8 @@ def _build(
     busy = sum(record["seconds"] for record in steps)
     return {
         "steps": last_step,
-        "loss_first": steps[0]["loss"],
-        "loss_last": steps[-1]["loss"],
+        "loss_first": steps[0]["loss"] if steps else None,
+        "loss_last": steps[-1]["loss"] if steps else None,
         "heldout_loss_first": evaluations[0] if evaluations else None,
         "heldout_loss_last": evaluations[-1] if evaluations else None,
         "tokens": sum(record["tokens"] for record in steps),

@@ -271,7 +271,7 @@ def test_every_row_is_kept_or_rejected(source: str, name: str, data: st.DataObje
             list(SOURCES[source].parse(value))
     with tempfile.TemporaryDirectory() as folder:
         found = examples(Path(folder), source, values, name)
-        again = list(read_examples(source, str(Path(folder, name)), "elsewhere/" + name))
+        again = list(read_examples(source, str(Path(folder, name)), "some/folder/" + name))
         one_by_one = [len(examples(Path(folder), source, [value], "one.json")) for value in values]
     assert min(one_by_one) >= 1
     assert len(found) == sum(one_by_one)
@@ -294,16 +294,19 @@ def test_ids_name_source_file_line_and_side(tmp_path: Path) -> None:
     row = {"question": "q", "human_answers": ["a", "", "b"], "chatgpt_answers": ["c"]}
     found = examples(tmp_path, "hc3", [row, row])
     assert [item.id if isinstance(item, Example) else item.reason for item in found] == [
-        "hc3/x.jsonl#1/human0",
+        "hc3/some/folder/x.jsonl#1/human0",
         "empty answer",
-        "hc3/x.jsonl#1/human2",
-        "hc3/x.jsonl#1/chatgpt0",
-        "hc3/x.jsonl#2/human0",
+        "hc3/some/folder/x.jsonl#1/human2",
+        "hc3/some/folder/x.jsonl#1/chatgpt0",
+        "hc3/some/folder/x.jsonl#2/human0",
         "empty answer",
-        "hc3/x.jsonl#2/human2",
-        "hc3/x.jsonl#2/chatgpt0",
+        "hc3/some/folder/x.jsonl#2/human2",
+        "hc3/some/folder/x.jsonl#2/chatgpt0",
     ]
-    assert {item.pair for item in found if isinstance(item, Example)} == {"hc3/x.jsonl#1", "hc3/x.jsonl#2"}
+    assert {item.pair for item in found if isinstance(item, Example)} == {
+        "hc3/some/folder/x.jsonl#1",
+        "hc3/some/folder/x.jsonl#2",
+    }
     assert {(item.file, item.line) for item in found} == {("some/folder/x.jsonl", 1), ("some/folder/x.jsonl", 2)}
 
 
@@ -311,9 +314,9 @@ def test_rows_of_an_array_on_one_line_have_ids_and_pairs_of_their_own(tmp_path: 
     values = [{"instruction": f"i{place}", "output": "o"} for place in range(3)]
     on_one_line = examples(tmp_path, "alpaca", values, "x.json")
     assert [item.id for item in on_one_line if isinstance(item, Example)] == [
-        "alpaca/x.json#1",
-        "alpaca/x.json#1.2",
-        "alpaca/x.json#1.3",
+        "alpaca/some/folder/x.json#1",
+        "alpaca/some/folder/x.json#1.2",
+        "alpaca/some/folder/x.json#1.3",
     ]
     assert len({item.pair for item in on_one_line if isinstance(item, Example)}) == 3
     (tmp_path / "x.json").write_text(json.dumps(values, indent=1))
