@@ -94,6 +94,9 @@ def recipe_options(command: Command) -> Command:
 
 
 set_option = click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Override a setting; repeatable.")
+prompts_option = click.option(
+    "--prompts", default="sample", show_default=True, help="A prompt set's name, or a JSON-lines file."
+)
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -193,15 +196,14 @@ def train(name: str, data: str | None, out: str, sets: tuple[str, ...]) -> Any:
 
 @cli.command()
 @click.option("--model", required=True, help="A base model's name, a Hugging Face id, a folder or a URI.")
-@click.option("--prompts", default="sample", show_default=True, help="A prompt set's name, or a JSON-lines file.")
-@click.option("--out", metavar="DIR|URI", default=DEFAULT_OUT, show_default=True, help="Where results go.")
+@prompts_option
 @click.option("--recipe", "name", default=DEFAULT_RECIPE, show_default=True, help="Gives the sampling settings.")
-@set_option
+@recipe_options
 @reported
-def generate(model: str, prompts: str, out: str, name: str, sets: tuple[str, ...]) -> Any:
+def generate(model: str, prompts: str, name: str, data: str | None, out: str, sets: tuple[str, ...]) -> Any:
     """Answer a stored prompt set with a model, in Koala's template.
 
-    Prompt sets by name: sample; and, below $KOALA_DATA, koala, self-instruct, vicuna.
+    Prompt sets by name: sample; and, below --data or $KOALA_DATA, koala, self-instruct, vicuna.
 
     \b
     koala-ray generate --model smollm2-135m --prompts sample
@@ -212,14 +214,14 @@ def generate(model: str, prompts: str, out: str, name: str, sets: tuple[str, ...
     from koala_ray.recipe import load_recipe
 
     settings = load_recipe(name, sets).generate
-    _, figures = run_generate(model, load_prompts(prompts, settings.limit), settings, out)
+    _, figures = run_generate(model, load_prompts(prompts, settings.limit, data), settings, out)
     _line(f"{figures['answered']:,} of {figures['asked']:,} prompts answered", figures["folder"])
     return figures
 
 
 @cli.command()
 @click.argument("name", metavar="RECIPE", default=DEFAULT_RECIPE)
-@click.option("--prompts", default="sample", show_default=True, help="A prompt set's name, or a JSON-lines file.")
+@prompts_option
 @recipe_options
 @reported
 def run(name: str, prompts: str, data: str | None, out: str, sets: tuple[str, ...]) -> Any:

@@ -11,7 +11,7 @@ from koala_ray.generate.prompts import load_prompts
 from koala_ray.generate.step import generate, read_answers
 from koala_ray.prepare import prepare
 from koala_ray.progress import clock, say
-from koala_ray.recipe import Recipe
+from koala_ray.recipe import SAMPLE_ROOT, Recipe
 from koala_ray.train.step import CURVE, train
 
 PAGE = "index.html"
@@ -27,7 +27,9 @@ def run(recipe: Recipe, out: str, prompts: str = "sample") -> dict[str, Any]:
         KoalaError: wrong input to any of the stages.
     """
     started = time.monotonic()
-    asked = load_prompts(prompts, recipe.generate.limit)  # before the work: a missing set should cost nothing
+    # Before the work: a missing prompt set should cost nothing.
+    data = None if recipe.data.root == SAMPLE_ROOT else recipe.data.root
+    asked = load_prompts(prompts, recipe.generate.limit, data)
     tokens, prepared = prepare(recipe, out)
     trained, training = train(recipe, tokens, out)
     base, base_figures = generate(recipe.model.base, asked, recipe.generate, out)

@@ -44,7 +44,7 @@ class PromptSet:
         return hashlib.sha256(canonical([[prompt.id, prompt.text] for prompt in self.prompts])).hexdigest()
 
 
-def load_prompts(name: str, limit: int = 0) -> PromptSet:
+def load_prompts(name: str, limit: int = 0, data: str | None = None) -> PromptSet:
     """A prompt set by its name (sample, koala, self-instruct, vicuna), or of a JSON-lines file.
 
     A row has ``prompt``, ``text`` or ``instruction`` (with ``instances[0].input``, as self-instruct has), and
@@ -53,11 +53,12 @@ def load_prompts(name: str, limit: int = 0) -> PromptSet:
     Args:
         name: the set's name, a path or a URI.
         limit: take the first so many; 0 takes all.
+        data: the folder or URI below which the stored sets lie; ``$KOALA_DATA`` by default.
 
     Raises:
         KoalaError: there is no such set, a row has no prompt, or two rows have one id.
     """
-    uri = _place(name)
+    uri = _place(name, data)
     if not storage.exists(uri) or storage.is_folder(uri):
         raise KoalaError(
             "the prompt set is not there",
@@ -78,21 +79,23 @@ def load_prompts(name: str, limit: int = 0) -> PromptSet:
     return PromptSet(Path(name).stem, tuple(prompts[:limit] if limit else prompts))
 
 
-def _place(name: str) -> str:
+def _place(name: str, data: str | None) -> str:
     if name == SAMPLE:
         from koala_ray.samples import SAMPLE_PROMPTS
         from koala_ray.sources.registry import sample_root
 
         return storage.join(sample_root(), SAMPLE_PROMPTS)
     if name in STORED:
-        root = os.environ.get(DATA_VARIABLE, "")
-        if not root:
-            raise KoalaError(
-                f"the prompt set {name!r} does not travel with the package",
-                where=f"--prompts {name}",
-                mend=f"set {DATA_VARIABLE} to the folder that holds {STORED[name]}, or give a JSON-lines file",
-            )
-        return storage.join(storage.absolute(root), STORED[name])
+        roots = [root for root in (data, os.environ.get(DATA_VARIABLE)) if root]
+        places = [storage.join(storage.absolute(root), STORED[name]) for root in roots]
+        for place in places:
+            if storage.exists(place):
+                return place
+        raise KoalaError(
+            f"the prompt set {name!r} does not travel with the package",
+            where=", ".join(places) or f"--prompts {name}",
+            mend=f"name the folder that holds {STORED[name]} with --data or {DATA_VARIABLE}, or give a JSON-lines file",
+        )
     return storage.absolute(name)
 
 

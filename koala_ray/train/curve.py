@@ -31,6 +31,7 @@ def draw(records: Sequence[dict[str, Any]], title: str) -> bytes:
     )
     if heldout:
         axes.plot(*zip(*heldout, strict=True), "o-", label="held out", color="#dd8452", markersize=5)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("step")
     axes.set_ylabel("loss per learnt token")
     axes.set_title(title)

@@ -161,3 +161,16 @@ def test_the_sample_set_comes_with_the_package(tmp_path: Path, monkeypatch: pyte
 def test_real_sets(real_data: Path, monkeypatch: pytest.MonkeyPatch, name: str, prompts: int) -> None:
     monkeypatch.setenv("KOALA_DATA", str(real_data))
     assert len(load_prompts(name).prompts) == prompts
+
+
+def test_a_stored_set_is_found_below_the_data_folder_or_the_named_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "prompts" / "vicuna_80.jsonl"
+    file.parent.mkdir()
+    file.write_text('{"question_id": 1, "text": "Hi!"}\n')
+    monkeypatch.delenv("KOALA_DATA", raising=False)
+    found = load_prompts("vicuna", data=str(tmp_path))
+    assert found == PromptSet("vicuna", (Prompt("1", "Hi!"),))
+    monkeypatch.setenv("KOALA_DATA", str(tmp_path))
+    assert load_prompts("vicuna", data=str(tmp_path / "prompts")) == found
