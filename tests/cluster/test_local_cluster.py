@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -117,9 +118,19 @@ def test_a_stale_record_never_leads_to_another_process(home: Path, bystander: su
     assert not state_file().exists()
 
 
+def marked(mark: str, **options: Any) -> subprocess.Popen[bytes]:
+    """A process that has a mark in its environment, and has begun: before that, the environment can't be read."""
+    environment = {**os.environ, processes.MARK_VARIABLE: mark}
+    process = subprocess.Popen(
+        ["sh", "-c", "echo; read never"], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
 def test_another_marks_process_is_not_the_head_whatever_its_age(home: Path) -> None:
-    environment = {**os.environ, processes.MARK_VARIABLE: "theirs"}
-    with subprocess.Popen(["sleep", "600"], env=environment) as other:
+    with marked("theirs") as other:
         try:
             created = psutil.Process(other.pid).create_time()
             assert processes.find_head(make_cluster(pid=other.pid, created=created, mark="ours")) is None
@@ -129,8 +140,7 @@ def test_another_marks_process_is_not_the_head_whatever_its_age(home: Path) -> N
 
 
 def test_what_a_dead_head_left_behind_is_ended(home: Path, bystander: subprocess.Popen[bytes]) -> None:
-    environment = {**os.environ, processes.MARK_VARIABLE: "left-behind"}
-    orphan = subprocess.Popen(["sleep", "600"], env=environment, start_new_session=True)
+    orphan = marked("left-behind", start_new_session=True)
     write_state(make_cluster(mark="left-behind"))
     assert local.down(timeout_s=5)["ended"] == 1
     orphan.wait(timeout=5)
