@@ -125,7 +125,6 @@ def run_step(
         return StepResult(folder, read_manifest(folder), skipped=True)
     if not keep_partial:
         storage.remove_tree(folder)
-    storage.require_writable(folder)
     storage.check_writable(folder)
     started = time.monotonic()
     counts = dict(build(folder))

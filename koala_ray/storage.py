@@ -205,18 +205,6 @@ def check_writable(folder: str) -> None:
     fs.rm_file(path)
 
 
-def require_writable(folder: str) -> None:
-    """Find out that a place can't be written before hours are spent on what should go there.
-
-    Raises:
-        KoalaError: it can't.
-    """
-    probe = join(folder, ".writable")
-    write_atomic(probe, b"")
-    fs, path = filesystem(probe)
-    fs.rm_file(path)
-
-
 @contextmanager
 def refuse_unwritable(uri: str) -> Iterator[None]:
     """Turn the operating system's refusal to write into an error that says how to mend it."""

@@ -18,6 +18,7 @@ def draw(records: Sequence[dict[str, Any]], title: str) -> bytes:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import MaxNLocator
 
     steps = [record for record in records if record["kind"] == "step"]
     heldout = [(record["step"], record["heldout_loss"]) for record in records if record.get("heldout_loss") is not None]
@@ -31,7 +32,7 @@ def draw(records: Sequence[dict[str, Any]], title: str) -> bytes:
     )
     if heldout:
         axes.plot(*zip(*heldout, strict=True), "o-", label="held out", color="#dd8452", markersize=5)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("step")
     axes.set_ylabel("loss per learnt token")
     axes.set_title(title)
