@@ -67,7 +67,8 @@ def reported(command: Command) -> Command:
             path = log_file()
             with open(path, "a", encoding="utf-8") as file:
                 traceback.print_exc(file=file)
-            _report(KoalaError(str(error) or type(error).__name__, where=f"traceback in {path}"), as_json)
+            mend = "if it isn't clear from this, read the traceback; a rerun goes on from the last finished step"
+            _report(KoalaError(str(error) or type(error).__name__, where=f"traceback in {path}", mend=mend), as_json)
             sys.exit(1)
         if as_json:
             click.echo(json.dumps(figures, ensure_ascii=False))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from typing import Any
 
@@ -16,6 +17,7 @@ from koala_ray.errors import KoalaError
 from koala_ray.quiet import send_logs_to_file, set_switches
 
 OBJECT_STORE_BYTES = 2 << 30
+CONNECT_SECONDS = 10.0
 
 
 def connect() -> Any:
@@ -45,13 +47,21 @@ def connect() -> Any:
 
 def _join_cluster(ray: Any, address: str) -> None:
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise KoalaError(
             f"the Ray cluster doesn't answer: {str(error).splitlines()[0]}",
             where=f"RAY_ADDRESS={address}",
             mend="start one (`koala-ray cluster up`), or unset RAY_ADDRESS for a private Ray",
         ) from error
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens: Ray would go on trying for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
 
 
 def _start_private(ray: Any) -> None:

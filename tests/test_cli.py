@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -279,3 +281,16 @@ def test_help_and_recipes_load_nothing_heavy(arguments: list[str]) -> None:
     code = f"import atexit, sys; sys.argv = ['koala-ray', *{arguments}]\n"
     code += f"atexit.register(lambda: exec({LOADED!r}))\nfrom koala_ray.cli import main\nmain()"
     assert python(code) == "[]"
+
+
+def test_a_cluster_that_is_gone_is_an_error_and_not_a_wait(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    done = subprocess.run(
+        [sys.executable, "-m", "koala_ray", "prepare", "tiny", "--out", str(tmp_path)],
+        env={**os.environ, "RAY_ADDRESS": address}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert f"the Ray cluster doesn't answer: [Errno 111] Connection refused (RAY_ADDRESS={address})" in done.stderr
+    assert "unset RAY_ADDRESS" in done.stderr

@@ -178,7 +178,7 @@ def fit(folder: str, recipe: Recipe, tokens: StepResult, last_step: int, board: 
         if refused:
             raise refused from error
         last_line = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise RuntimeError(f"training failed: {last_line}\n  the workers' logs: {log_folder()}") from error
+        raise RuntimeError(f"training failed: {last_line}; the workers' logs: {log_folder()}") from error
 
 
 def _in_order() -> Any:
