@@ -13,6 +13,7 @@ from conftest import ROOT, koala
 
 from koala_ray.home import HOME_VARIABLE, state_folder
 from koala_ray.models.resolve import resolve
+from koala_ray.steps import read_manifest
 
 pytestmark = pytest.mark.ray
 RAY = str(Path(os.sys.executable).with_name("ray"))
@@ -40,16 +41,22 @@ def shell(tmp_path_factory):
 
 
 def test_a_job_with_arguments_trains_and_streams(shell, tmp_path):
+    """A whole epoch, whose last global batch is filled up with rows of weight zero."""
     command = [RAY, "job", "submit", "--", "jobs/train.py", "--recipe", "tiny", "--set", "train.epochs=1"]
     done = subprocess.run(
-        [*command, "--set", "train.max_steps=6", "--out", str(tmp_path)],
+        [*command, "--out", str(tmp_path)],
         env=shell, cwd=ROOT, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"train +\d+/6 steps .*loss \d", done.stdout)
+    assert re.search(r"train +\d+/\d+ steps .*loss \d", done.stdout)
     [model] = re.findall(r"^model: (\S+)$", done.stdout, re.MULTILINE)
     assert Path(model, "model.safetensors").is_file()
     assert "succeeded" in done.stdout
+    counts = read_manifest(str(Path(model).parent)).counts
+    [tokens] = tmp_path.glob("tokens-*")
+    rows = read_manifest(str(tokens)).counts["rows"]
+    assert rows % 8 != 0
+    assert counts["steps"] == rows // 8 + 1
     listed = koala("cluster", "status", "--json", env=shell)
     assert '"SUCCEEDED"' in listed.stdout
 
