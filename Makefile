@@ -35,7 +35,7 @@ install: .venv/.installed  ## Make .venv with koala-ray in it
 	@touch $@
 
 demo: .venv/.installed  ## Run the whole loop on this machine's CPU: prepare, train, generate, a page
-	@$(RUN) run koala-smol --out $(OUT) --set train.max_steps=20 --set train.evaluate_every=10 --set generate.limit=4
+	@$(RUN) run koala-smol --out $(OUT) --set train.max_steps=20 --set generate.limit=4
 
 test: .venv/.dev  ## Run all tests
 	@$(BIN)/python -m pytest $(ARGS)
