@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -93,7 +93,6 @@ class Answer:
     """``stop``: ended by the end-of-sequence token; ``length``: cut at ``max_tokens``; ``failed``: see error."""
     model: str
     error: str = ""
-    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @cache

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from object_store import new_bucket
 
 from koala_ray.quiet import set_switches
 from koala_ray.records import Turn
@@ -61,6 +62,15 @@ def s3_bucket(s3_endpoint) -> str:
 
     boto3.client("s3", endpoint_url=s3_endpoint).create_bucket(Bucket="koala-e2e")
     return "s3://koala-e2e"
+
+
+@pytest.fixture(params=["folder", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty place to store things, once a folder and once on S3: the same must hold for both."""
+    if request.param == "folder":
+        return str(tmp_path / "root")
+    request.getfixturevalue("s3_endpoint")
+    return new_bucket()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from object_store import new_bucket
 
 from koala_ray import storage
 from koala_ray.errors import KoalaError
@@ -19,12 +18,9 @@ SETTINGS = {"lr": 1e-5, "words": ["ä", "b"]}
 INPUTS = {"raw": "1234"}
 
 
-@pytest.fixture(params=["folder", "s3"])
-def out(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "folder":
-        return str(tmp_path / "out")
-    request.getfixturevalue("s3_endpoint")
-    return new_bucket()
+@pytest.fixture
+def out(root: str) -> str:
+    return root
 
 
 def writer(files: dict[str, bytes], counts: dict[str, Any] | None = None) -> Callable[[str], dict[str, Any]]:

@@ -23,14 +23,6 @@ TREE = {
 }
 
 
-@pytest.fixture(params=["folder", "s3"])
-def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "folder":
-        return str(tmp_path / "root")
-    request.getfixturevalue("s3_endpoint")
-    return new_bucket()
-
-
 @pytest.fixture
 def tree(root: str) -> str:
     return plant(root)

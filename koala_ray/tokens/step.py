@@ -15,7 +15,7 @@ from koala_ray.curate.ledger import Ledger
 from koala_ray.errors import KoalaError
 from koala_ray.progress import Progress
 from koala_ray.recipe import Recipe
-from koala_ray.records import Example, Rejected, rejected_schema
+from koala_ray.records import Example, rejected_schema
 from koala_ray.session import connect
 from koala_ray.steps import StepResult, run_step
 from koala_ray.tables import PartWriter, part_files, read_table
@@ -181,8 +181,3 @@ def tokenize_part(task: dict[str, Any], base: str, context: int, cut: bool) -> I
             }
         )
     yield pa.Table.from_pylist(values, schema=_STREAM_SCHEMA)
-
-
-def rejected_rows(folder: str) -> list[Rejected]:
-    """The rows that a step rejected, with file, line and reason."""
-    return [Rejected(**row) for uri in part_files(folder, "rejected") for row in read_table(uri).to_pylist()]

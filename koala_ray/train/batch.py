@@ -22,8 +22,6 @@ class MicroBatch:
     """(learnt,): the places whose next token is learnt."""
     targets: torch.Tensor
     """(learnt,): those next tokens."""
-    gidx: tuple[int, ...]
-    """The rows' global indices, for the record."""
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same on another device."""
@@ -33,7 +31,6 @@ class MicroBatch:
             self.dialogue_lengths,
             self.predictors.to(device),
             self.targets.to(device),
-            self.gidx,
         )
 
 
@@ -65,5 +62,4 @@ def micro_batch(rows: pa.Table) -> MicroBatch:
         dialogue_lengths=tuple(lengths),
         predictors=learnt - 1,
         targets=ids_tensor[learnt],
-        gidx=tuple(rows["gidx"].to_pylist()),
     )

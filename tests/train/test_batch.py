@@ -29,7 +29,6 @@ def test_flat_sequence_positions_and_targets():
     assert batch.dialogue_lengths == (3, 2, 2)
     assert batch.predictors.tolist() == [0, 1, 3, 5]
     assert batch.targets.tolist() == [6, 7, 9, 2]
-    assert batch.gidx == (0, 1)
 
 
 def test_a_row_of_weight_zero_runs_and_teaches_nothing():
