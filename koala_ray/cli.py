@@ -210,8 +210,8 @@ def generate(model: str, prompts: str, name: str, data: str | None, out: str, se
     koala-ray generate --model smollm2-135m --prompts sample
     koala-ray generate --model koala-out/train-0123456789ab --prompts my.jsonl --set generate.max_tokens=64
     """
-    from koala_ray.generate.prompts import load_prompts
     from koala_ray.generate.step import generate as run_generate
+    from koala_ray.prompts import load_prompts
     from koala_ray.recipe import load_recipe
 
     settings = load_recipe(name, sets).generate
@@ -253,6 +253,27 @@ def preview(folder: str, rows: int, first: int, base: str) -> Any:
     from koala_ray.tokens.preview import preview as show
 
     return show(folder, rows, first, base)
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR")
+@reported
+def ledger(folder: str) -> Any:
+    """Show what became of every row: by source, filter and reason, beside the published counts.
+
+    DIR is the folder of a curate or tokens step; ledger.html there shows the same in figures.
+
+    \b
+    koala-ray ledger koala-out/tokens-0123456789ab
+    """
+    from koala_ray import storage
+    from koala_ray.curate.ledger import PAGE, read_ledger
+    from koala_ray.curate.ledger_table import table
+
+    found = read_ledger(folder)
+    click.echo(table(found))
+    click.echo(storage.join(storage.absolute(folder), PAGE), err=True)
+    return found
 
 
 @cli.group()

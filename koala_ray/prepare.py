@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from koala_ray.curate.step import curate
+from koala_ray.mixture import choose_sources
 from koala_ray.models.resolve import check
 from koala_ray.recipe import Recipe
 from koala_ray.steps import StepResult
@@ -24,6 +25,7 @@ def prepare(recipe: Recipe, out: str) -> tuple[StepResult, dict[str, Any]]:
     """
     started = time.monotonic()
     check(recipe.model.base)  # before the work: a base model that isn't there should cost nothing
+    recipe = recipe.model_copy(update={"data": choose_sources(recipe.data)})
     curated = curate(recipe, out)
     tokens = tokenize(recipe, curated, out)
     counts = tokens.manifest.counts

@@ -23,6 +23,9 @@ SOURCE_NAMES: tuple[str, ...] = get_args(SourceName)
 SAMPLE_ROOT = "sample"
 """The ``data.root`` that means the sample corpus that comes with the package."""
 
+KOALA_KEYWORDS = ("openai", "chatgpt", "gpt-3", "gpt3", "chadgpt", "chat-gpt", "open-ai", "open ai")
+"""Koala's list: its models should not take themselves for another one."""
+
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NaturalInt = Annotated[int, Field(ge=0)]
@@ -43,18 +46,53 @@ class ModelSettings(Settings):
     """How attention keeps packed dialogues apart. Implementations that can't are not offered."""
 
 
+MixtureName = Literal["found", "koala-distill", "koala-all", "koala-all-positive", "open-source-only"]
+
+
 class DataSettings(Settings):
-    """Which raw files are read and how they are split."""
+    """Which raw files are read, how often, and how they are split."""
 
     root: str = SAMPLE_ROOT
     """A folder or URI with the raw files; ``sample`` is the corpus that comes with the package."""
     sources: dict[SourceName, Annotated[list[str], Field(min_length=1)]] = {}
     """For each source the globs of its raw files below the root. Left out, every source whose files are found
-    below the root under their usual names (``sharegpt*.json``, ``hc3*.jsonl``, ``alpaca*.json``) is read."""
+    below the root under their usual names (``sharegpt*.json``, ``hc3*.jsonl``, ``alpaca/**.json``) is read."""
+    mixture: MixtureName = "found"
+    """Which sources belong to the data: a named mixture, all of whose sources must be there, or those found."""
+    repeats: dict[SourceName, Annotated[float, Field(gt=0)]] = {}
+    """How often an epoch reads each dialogue of a source: 2 is twice, 0.5 a half of its pairs chosen by hash."""
+    conditioning: Literal["parting", "every"] = "parting"
+    """Which answers of a comparison carry the marker and are learnt: the one where the sides part, or, as Koala
+    did, every one."""
     heldout: Fraction = 0.03
-    """The part of the dialogues kept out of training, chosen by hash; both sides of a pair go together."""
+    """The part of the dialogues kept out of training, by a hash of the opening question: all dialogues about one
+    question, both sides of a pair among them, go together."""
     seed: int = 0
-    """Seeds the held-out split."""
+    """Seeds the held-out split, the task phrases and what ``repeats`` chooses."""
+
+
+class CurateSettings(Settings):
+    """Which rows are left out."""
+
+    repair: bool = True
+    """Mend texts: the extension's HTML, "Copy code" residue, control characters."""
+    keywords: tuple[str, ...] = KOALA_KEYWORDS
+    """A dialogue in which any message contains one of these, whatever its case, is left out."""
+    keywords_in: tuple[SourceName, ...] = ("sharegpt",)
+    """The sources that ``keywords`` apply to; Koala filtered ShareGPT alone."""
+    language: Literal["en", "any"] = "en"
+    """``en`` leaves out dialogues whose user doesn't write English."""
+    duplicates: Literal["across", "within", "keep"] = "across"
+    """Leave out rows that ask word for word what an earlier row asks: of any source, of the same source, or none.
+    Comparisons, of which several ask the same on purpose, are left out if their answers are the same too."""
+    near_duplicates: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Leave out rows whose estimated similarity (Jaccard) to an earlier one is at least this; 0 keeps them."""
+    decontaminate: Literal["rows", "prompts", "off"] = "rows"
+    """What is dropped where a prompt comes too close to a row: the training row, or the prompt."""
+    against: tuple[str, ...] = ()
+    """The prompt sets (names, paths, URIs) that rows are held against. Empty: the stored ones that are found."""
+    bleu: Annotated[float, Field(gt=0, lt=100)] = 20.0
+    """Too close: the prompt's sentence BLEU against a user's turn of the row is above this."""
 
 
 class TokenSettings(Settings):
@@ -62,8 +100,9 @@ class TokenSettings(Settings):
 
     context: Annotated[int, Field(ge=16)] = 2048
     """Tokens in a packed row at most; no dialogue is longer."""
-    long_dialogues: Literal["cut", "drop"] = "cut"
-    """A longer dialogue is cut after its last exchange that fits (or inside its first answer), or dropped."""
+    long_dialogues: Literal["split", "cut", "drop"] = "split"
+    """A longer dialogue is split between exchanges, each piece with some of what went before; or cut after its last
+    exchange that fits; or dropped. An exchange that is too long by itself is cut inside its answer, or dropped."""
     seed: int = 0
     """Seeds the order of the packed rows in every epoch."""
 
@@ -167,6 +206,7 @@ class Recipe(Settings):
     """What it is for, in a sentence."""
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings()
+    curate: CurateSettings = CurateSettings()
     tokens: TokenSettings = TokenSettings()
     train: TrainSettings = TrainSettings()
     generate: GenerateSettings = GenerateSettings()
@@ -271,7 +311,7 @@ def _put(values: dict[str, Any], parts: Sequence[str], value: object) -> None:
 
 def _check_path(parts: list[str], item: str) -> None:
     """Refuse a dotted key that leads nowhere, naming the nearest one that exists."""
-    valid = [*_dotted_keys(), *(f"data.sources.{name}" for name in SOURCE_NAMES)]
+    valid = [*_dotted_keys(), *(f"data.{part}.{name}" for part in ("sources", "repeats") for name in SOURCE_NAMES)]
     key = ".".join(parts)
     if key not in valid:
         raise KoalaError(f"there is no setting {key!r}", where=f"--set {item}", mend=_nearest(key, valid))
@@ -301,10 +341,10 @@ def _explain(error: ValidationError, name: str) -> KoalaError:
     key = ".".join(str(part) for part in first["loc"] if part != "[key]")
     if first["type"] == "extra_forbidden":
         return KoalaError(f"there is no setting {key!r}", where=name, mend=_nearest(key, _dotted_keys()))
-    if first["loc"][:2] == ("data", "sources") and first["loc"][-1] == "[key]":
+    if first["loc"][:2] in (("data", "sources"), ("data", "repeats")) and first["loc"][-1] == "[key]":
         return KoalaError(
             f"there is no source {first['input']!r}",
-            where=f"{name}: data.sources",
+            where=f"{name}: {first['loc'][0]}.{first['loc'][1]}",
             mend=_nearest_source(first["input"]),
         )
     message = first["msg"].removeprefix("Value error, ")

@@ -39,10 +39,14 @@ class Example:
     file: str = ""
     line: int = 0
     split: Split = "train"
+    repairs: tuple[str, ...] = ()
+    """What was mended to get it, for the ledger; not stored."""
 
     def as_row(self) -> dict[str, Any]:
         """The example as a row of :func:`example_schema`."""
-        return asdict(self)
+        row = asdict(self)
+        del row["repairs"]
+        return row
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Example:
@@ -57,6 +61,8 @@ class Rejected:
     source: str
     file: str
     line: int
+    filter: str
+    """Which of :data:`koala_ray.curate.ledger.FILTERS` left it out."""
     reason: str
     excerpt: str = ""
 
@@ -119,13 +125,8 @@ def rejected_schema() -> pa.Schema:
     """Arrow's schema of :class:`Rejected`."""
     import pyarrow as pa
 
-    texts = {name: pa.string() for name in ("source", "file", "reason", "excerpt")}
-    return pa.schema(
-        [
-            (name, pa.int64() if name == "line" else texts[name])
-            for name in ("source", "file", "line", "reason", "excerpt")
-        ]
-    )
+    names = ("source", "file", "line", "filter", "reason", "excerpt")
+    return pa.schema([(name, pa.int64() if name == "line" else pa.string()) for name in names])
 
 
 @cache

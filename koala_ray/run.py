@@ -7,10 +7,10 @@ from typing import Any
 
 from koala_ray import storage
 from koala_ray.compare.side_by_side import page
-from koala_ray.generate.prompts import load_prompts
 from koala_ray.generate.step import generate, read_answers
 from koala_ray.prepare import prepare
 from koala_ray.progress import clock, say
+from koala_ray.prompts import load_prompts
 from koala_ray.recipe import SAMPLE_ROOT, Recipe
 from koala_ray.train.step import CURVE, train
 

@@ -2,21 +2,27 @@
 
 Every path that a user gives goes through here. Object stores are reached by fsspec (s3fs, gcsfs) and
 take their endpoint and keys from the usual environment variables, ``AWS_ENDPOINT_URL`` among them.
+
+An S3 request that fails is tried again: ``AWS_MAX_ATTEMPTS`` and ``AWS_RETRY_MODE`` say how often and how, and
+``FSSPEC_S3_CONFIG_KWARGS='{"read_timeout": 120}'`` sets what else botocore's ``Config`` takes. When all tries
+have failed, each function raises a :class:`KoalaError` with what the endpoint said.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import os
 import posixpath
 import re
-import tempfile
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from koala_ray.errors import KoalaError
 
@@ -24,8 +30,15 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 CHUNK = 1 << 20
+ATTEMPTS = 5
+"""How often one request to S3 is sent at most, unless ``AWS_MAX_ATTEMPTS`` is set."""
+BODY_ATTEMPTS = 3
+"""How often a request is made anew whose answer broke off or stalled. It multiplies the tries above: s3fs
+repeats what botocore gave up on, twice over while it reads. With its own 5, a dead endpoint would hold up for hours."""
+CONNECT_TIMEOUT, READ_TIMEOUT = 10, 30
+"""Seconds until a connection must stand, and in which some byte must come."""
 CLIENTS = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google")
-"""The packages whose errors say that an object store can't be reached."""
+"""The packages whose errors say that an object store can't be used."""
 PART = ".part-"
 """How the name of a file begins that is being written; what a killed process leaves of one is never listed."""
 
@@ -67,15 +80,31 @@ def filesystem(uri: str) -> tuple[AbstractFileSystem, str]:
     """
     from fsspec.core import url_to_fs
 
+    s3 = absolute(uri).startswith(("s3://", "s3a://"))
     try:
-        fs, path = url_to_fs(absolute(uri))
+        fs, path = url_to_fs(absolute(uri), **(_s3_options() if s3 else {}))
     except (ValueError, ImportError) as error:
         raise KoalaError(
             f"this kind of storage can't be opened: {error}",
             where=str(uri),
             mend="use a folder, s3://bucket/path or gs://bucket/path (gs needs: pip install 'koala-ray[gcs]')",
         ) from error
+    if s3:
+        fs.retries = BODY_ATTEMPTS  # s3fs has no option for it
     return fs, path
+
+
+def _s3_options() -> dict[str, Any]:
+    """What s3fs is opened with. It names the file system in fsspec's cache, and goes with it to Ray's workers."""
+    from fsspec.config import conf
+
+    retries = {
+        "mode": os.environ.get("AWS_RETRY_MODE") or "standard",
+        "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS") or ATTEMPTS),
+    }
+    own = {"connect_timeout": CONNECT_TIMEOUT, "read_timeout": READ_TIMEOUT, "retries": retries}
+    # fsspec would let ours replace the user's whole dictionary.
+    return {"config_kwargs": {**own, **conf.get("s3", {}).get("config_kwargs", {})}}
 
 
 def arrow_filesystem(uri: str) -> tuple[Any, str]:
@@ -95,9 +124,15 @@ def exists(uri: str) -> bool:
         KoalaError: the object store can't be asked.
     """
     fs, path = filesystem(uri)
-    fs.invalidate_cache()
-    with _refuse_unreachable(uri):
+    if not is_remote(uri):
         return bool(fs.exists(path))
+    fs.invalidate_cache()
+    with _refuse_failing(uri):
+        try:
+            fs.info(path)  # s3fs's own `exists` takes any failure to ask for a bucket as a no
+        except FileNotFoundError:
+            return False
+        return True
 
 
 def is_folder(uri: str) -> bool:
@@ -108,54 +143,147 @@ def is_folder(uri: str) -> bool:
     """
     fs, path = filesystem(uri)
     fs.invalidate_cache()
-    with _refuse_unreachable(uri):
+    with _refuse_failing(uri):
         return bool(fs.isdir(path))
 
 
 @contextmanager
-def _refuse_unreachable(uri: str) -> Iterator[None]:
-    """Turn what an object store's client says of keys, rights and the network into an error that can be mended."""
+def _refuse_failing(uri: str) -> Iterator[None]:
+    """Turn what an object store's client says when its retries are used up into an error that can be mended.
+
+    Whatever runs inside must be the store's alone: any error of the operating system's kind is taken as its own.
+    A local disk's errors, and that a file isn't there, pass unchanged.
+    """
     try:
         yield
+    except FileNotFoundError:
+        raise
     except Exception as error:
         client = type(error).__module__.partition(".")[0] in CLIENTS
-        if not is_remote(uri) or not (client or isinstance(error, PermissionError)):
+        if not is_remote(uri) or not (client or isinstance(error, OSError)):
             raise
+        # Where s3fs made an OSError of the server's answer, that answer is its cause.
+        said = " ".join(str(error if client else error.__cause__ or error).split())
         raise KoalaError(
-            f"this storage can't be reached: {str(error).strip() or type(error).__name__}",
+            f"this storage can't be used: {said or type(error).__name__}",
             where=uri,
-            mend="check the credentials (AWS_ACCESS_KEY_ID, AWS_PROFILE, …), AWS_ENDPOINT_URL and the network",
+            mend="check the credentials (AWS_ACCESS_KEY_ID, AWS_PROFILE, …), AWS_ENDPOINT_URL and the network, "
+            "then run it again; a higher AWS_MAX_ATTEMPTS makes it try longer",
         ) from error
+
+
+class _Guarded(io.RawIOBase):
+    """An open file whose own failures, and only these, are refused as its storage's.
+
+    What goes wrong with the content in the hands of whoever reads or makes it stays what it is.
+    Closing it leaves the file itself open: whoever opened that decides what becomes of it.
+    """
+
+    def __init__(self, file: IO[bytes], uri: str) -> None:
+        self._file, self._uri = file, uri
+
+    def readable(self) -> bool:
+        return self._file.readable()
+
+    def writable(self) -> bool:
+        return self._file.writable()
+
+    def seekable(self) -> bool:
+        return self._file.seekable()
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        with _refuse_failing(self._uri):
+            return int(cast(Any, self._file).readinto(buffer))
+
+    def readall(self) -> bytes:
+        with _refuse_failing(self._uri):
+            return self._file.read()
+
+    def write(self, data: Any) -> int:
+        with _refuse_failing(self._uri), refuse_unwritable(self._uri):
+            return self._file.write(data)
 
 
 @contextmanager
 def open_read(uri: str, compression: str | None = None) -> Iterator[IO[bytes]]:
-    """A file to read as bytes; ``compression="infer"`` unpacks .gz and .zst by name."""
+    """A file to read as bytes; ``compression="infer"`` unpacks .gz and .zst by name.
+
+    Raises:
+        KoalaError: the object store fails, on opening it or while it is read.
+    """
     fs, path = filesystem(uri)
-    zstd = compression == "infer" and path.endswith((".zst", ".zstd"))
-    with fs.open(path, "rb", compression=None if zstd else compression) as file:
-        if zstd:  # fsspec has it only where a package of its own is installed
+    with _refuse_failing(uri):
+        opened = fs.open(path, "rb")
+    with opened:
+        file = io.BufferedReader(_Guarded(opened, uri), CHUNK) if is_remote(uri) else opened
+        if compression == "infer" and path.endswith((".zst", ".zstd")):
             import pyarrow as pa
 
             with pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd") as unpacked:
                 yield unpacked
+        elif compression == "infer" and path.endswith(".gz"):
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                yield cast(IO[bytes], unpacked)
         else:
             yield file
 
 
 @contextmanager
 def open_write(uri: str) -> Iterator[IO[bytes]]:
-    """A file to write as bytes. It may be seen half-written: use it only below an uncommitted step folder.
+    """A file to write as bytes. A reader sees all of it or the one before: nothing of it if the block raises.
+
+    A local file is written beside its place, synced and renamed; an object store shows a file when it is whole.
 
     Raises:
-        KoalaError: the place can't be written.
+        KoalaError: the place can't be written, or the object store fails.
     """
+    with (_uploaded if is_remote(uri) else _renamed)(uri) as file:
+        yield cast(IO[bytes], _Guarded(file, uri))
+
+
+@contextmanager
+def _renamed(uri: str) -> Iterator[IO[bytes]]:
     fs, path = filesystem(uri)
+    part = os.path.join(os.path.dirname(path), PART + uuid.uuid4().hex)
     with refuse_unwritable(uri):
-        if not is_remote(uri):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-        with fs.open(path, "wb") as file:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        file = fs.open(part, "wb")
+    try:
+        with file:
             yield file
+            with refuse_unwritable(uri):
+                file.flush()
+                os.fsync(file.fileno())
+        with refuse_unwritable(uri):
+            os.replace(part, path)
+    except BaseException:
+        os.unlink(part)
+        raise
+
+
+@contextmanager
+def _uploaded(uri: str) -> Iterator[IO[bytes]]:
+    from fsspec.spec import AbstractBufferedFile
+
+    fs, path = filesystem(uri)
+    with _refuse_failing(uri), refuse_unwritable(uri):
+        file = fs.open(path, "wb")
+    try:
+        yield file
+        with _refuse_failing(uri), refuse_unwritable(uri):
+            file.close()
+    except BaseException:
+        with suppress(Exception):  # the endpoint that failed may fail here too; parts of an upload aren't listed
+            file.discard()
+        if isinstance(file, AbstractBufferedFile):
+            file.closed = True  # else its deletion would close it, which stores what was written so far
+        raise
 
 
 def read_bytes(uri: str) -> bytes:
@@ -167,30 +295,11 @@ def read_bytes(uri: str) -> bytes:
 def write_atomic(uri: str, data: bytes) -> None:
     """Write a file so that a reader sees all of it or the one before.
 
-    A local file is written beside its place, synced and renamed; an object store's single put is atomic.
-
     Raises:
         KoalaError: the place can't be written.
     """
-    with refuse_unwritable(uri):
-        if is_remote(uri):
-            fs, path = filesystem(uri)
-            fs.pipe_file(path, data)
-            return
-        path = absolute(uri)
-        folder = os.path.dirname(path)
-        os.makedirs(folder, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=PART)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+    with open_write(uri) as file:
+        file.write(data)
 
 
 def check_writable(folder: str) -> None:
@@ -202,7 +311,8 @@ def check_writable(folder: str) -> None:
     probe = join(folder, f"{PART}probe-{uuid.uuid4().hex}")
     write_atomic(probe, b"")
     fs, path = filesystem(probe)
-    fs.rm_file(path)
+    with _refuse_failing(probe):
+        fs.rm_file(path)
 
 
 @contextmanager
@@ -230,13 +340,21 @@ def list_files(root: str, patterns: Iterable[str] = ("**",)) -> list[StoredFile]
     """The files below a root that match any of the globs, each once, sorted by their relative path.
 
     ``*`` and ``?`` match within one path part, ``**`` across parts; ``**/`` also matches no part at all.
+
+    Raises:
+        KoalaError: the object store can't be asked.
     """
     fs, base = filesystem(root)
     fs.invalidate_cache()
     base = base.rstrip("/")
     wanted = [_regex(pattern) for pattern in patterns]
     found: dict[str, StoredFile] = {}
-    for path, info in fs.find(base, detail=True).items():
+    with _refuse_failing(root):
+        try:
+            below = fs.find(base, detail=True)
+        except FileNotFoundError:  # s3fs says so of a bucket
+            below = {}
+    for path, info in below.items():
         relative = path[len(base) + 1 :] if path != base else posixpath.basename(path)
         if posixpath.basename(relative).startswith(PART):
             continue
@@ -265,8 +383,8 @@ def _regex(pattern: str) -> re.Pattern[str]:
 def remove_tree(uri: str) -> None:
     """Remove a folder with all that is below it; nothing happens if it isn't there."""
     fs, path = filesystem(uri)
-    if fs.exists(path):
-        with refuse_unwritable(uri):
+    if exists(uri):
+        with _refuse_failing(uri), refuse_unwritable(uri):
             fs.rm(path, recursive=True)
 
 
@@ -288,15 +406,13 @@ def copy_to_local(uri: str, folder: Path) -> Path:
     files = list_files(uri)
     if not files:
         raise KoalaError("nothing is stored there", where=uri, mend="check the address and the credentials")
-    fs, _ = filesystem(uri)
     for file in files:
         target = folder / file.relative
         if target.exists() and target.stat().st_size == file.size:
             continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(target.name + ".part")
-        fs.get_file(fs._strip_protocol(file.uri), str(part))
-        part.replace(target)
+        # Not fsspec's own download: of large files it doesn't repeat a part that breaks off.
+        with open_read(file.uri) as source, open_write(str(target)) as copy:
+            shutil.copyfileobj(source, copy, CHUNK)
     return folder
 
 
@@ -304,9 +420,6 @@ def copy_from_local(folder: Path, uri: str) -> None:
     """Copy all files below a local folder to a URI, which may be local too."""
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            with (
-                open(path, "rb") as source,
-                open_write(join(uri, path.relative_to(folder).as_posix())) as target,
-            ):
-                while chunk := source.read(CHUNK):
-                    target.write(chunk)
+            target = join(uri, path.relative_to(folder).as_posix())
+            with open(path, "rb") as source, open_write(target) as copy:
+                shutil.copyfileobj(source, copy, CHUNK)

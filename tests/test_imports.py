@@ -24,6 +24,7 @@ LAYERS = [
         "progress",
         "session",
         "models",
+        "prompts",
         "samples",
         "cluster",
     },

@@ -77,6 +77,9 @@ def test_the_recipes_differ_in_what_they_learn() -> None:
         ('data.sources.hc3=["my/*.jsonl"]', "data", "sources", {"hc3": ["my/*.jsonl"]}),
         ("data.sources={hc3: [a], alpaca: [b, c]}", "data", "sources", {"hc3": ["a"], "alpaca": ["b", "c"]}),
         ("data.heldout=0", "data", "heldout", 0.0),
+        ("data.repeats.hh=0.5", "data", "repeats", {"hh": 0.5}),
+        ("curate.against=[koala, vicuna]", "curate", "against", ("koala", "vicuna")),
+        ("curate.language=any", "curate", "language", "any"),
         ("generate={max_tokens: 5}", "generate", "max_tokens", 5),
     ],
 )
@@ -89,9 +92,9 @@ def test_an_override_is_read_as_yaml(item: str, part: str, key: str, expected: o
 def test_overrides_add_up_and_the_last_one_wins() -> None:
     recipe = load_recipe("koala-all-7b", ["data.sources.hc3=[x]", "train.lr=1", "train.lr=2", "data.seed=3"], "s3://b")
     assert (recipe.train.lr, recipe.data.seed, recipe.data.root) == (2.0, 3, "s3://b")
-    assert recipe.data.sources["hc3"] == ["x"]
-    assert recipe.data.sources["alpaca"] == load_recipe("koala-all-7b").data.sources["alpaca"]
-    assert load_recipe("koala-all-7b").data.sources["hc3"] == ["hc3/**.jsonl"], "an override reached the next load"
+    assert recipe.data.sources == {"hc3": ["x"]}
+    assert recipe.data.mixture == load_recipe("koala-all-7b").data.mixture == "koala-all"
+    assert load_recipe("koala-all-7b").data.sources == {}, "an override reached the next load"
 
 
 @pytest.mark.parametrize("text", ["", "data:\n", "data: 5\n", "about: x\n"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from koala_ray.records import Example, Turn, example_schema, rejected_schema
-from koala_ray.tables import PartWriter, part_files, read_table, write_table
+from koala_ray.tables import (
+    PartWriter,
+    dialogues_of,
+    part_files,
+    read_examples,
+    read_table,
+    turns_column,
+    write_table,
+)
 
 SCHEMA = pa.schema([("id", pa.int64()), ("texts", pa.list_(pa.string())), ("flag", pa.bool_())])
 ROWS = st.lists(
@@ -105,4 +114,40 @@ def test_examples_come_back_from_arrow(examples: list[Example]) -> None:
 
 
 def test_the_schema_of_rejected_rows_has_the_fields_of_the_record() -> None:
-    assert rejected_schema().names == ["source", "file", "line", "reason", "excerpt"]
+    assert rejected_schema().names == ["source", "file", "line", "filter", "reason", "excerpt"]
+
+
+TURN = st.builds(
+    Turn,
+    st.sampled_from(["user", "assistant"]),
+    st.text(),
+    st.sampled_from(["none", "positive", "negative"]),
+    st.booleans(),
+)
+
+
+@given(st.lists(st.lists(TURN, min_size=1, max_size=4), max_size=8))
+def test_dialogues_go_through_columns_unchanged(dialogues: list[list[Turn]]) -> None:
+    column = turns_column(dialogues)
+    assert column.type == example_schema().field("turns").type
+    assert column.to_pylist() == [[asdict(turn) for turn in turns] for turns in dialogues]
+    assert dialogues_of(pa.chunked_array([column])) == [tuple(turns) for turns in dialogues]
+
+
+def test_rows_without_a_dialogue_are_null() -> None:
+    column = turns_column([(), (Turn("user", "a"),), (), ()])
+    assert [value is None for value in column.to_pylist()] == [True, False, True, True]
+    assert dialogues_of(pa.chunked_array([column.drop_null()])) == [(Turn("user", "a"),)]
+
+
+def test_examples_come_back_from_a_table() -> None:
+    examples = [
+        Example(
+            f"hh/f#{n}/chosen", "hh", (Turn("user", "a"), Turn("assistant", str(n))), f"hh/f#{n}", "f", n, "heldout"
+        )
+        for n in range(3)
+    ]
+    table = pa.Table.from_pylist([example.as_row() for example in examples], schema=example_schema())
+    assert read_examples(table) == examples
+    assert read_examples(table.slice(1, 1)) == examples[1:2]
+    assert read_examples(table.slice(0, 0)) == []

@@ -1,40 +1,56 @@
-"""The curation step: raw files are read by Ray Data, one task a file; examples and rejected rows are kept apart."""
+"""The curation step: raw files → examples that passed all filters, rejected rows, and a ledger of both.
+
+Ray Data streams raw files to raw rows to judged rows, in order. The driver walks that stream once: it decides what
+depends on earlier rows (duplicates), counts, and writes parts of a fixed size, so that the folder's bytes are the same
+whatever the number of CPUs and blocks.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, replace
-from itertools import islice
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from koala_ray import storage
-from koala_ray.curate.ledger import Ledger
-from koala_ray.curate.split import split_of
-from koala_ray.progress import Progress
-from koala_ray.recipe import Recipe
-from koala_ray.records import Example, example_schema, rejected_schema
+from koala_ray.curate.duplicates import Duplicates
+from koala_ray.curate.ledger import LEDGER, PAGE, Ledger
+from koala_ray.curate.ledger_page import page
+from koala_ray.curate.near_duplicates import NearDuplicates
+from koala_ray.curate.worker import FilterSettings, curate_rows, split_file
+from koala_ray.progress import Progress, say
+from koala_ray.prompts import PromptSet, load_prompts, stored_sets
+from koala_ray.recipe import SAMPLE_ROOT, CurateSettings, Recipe
+from koala_ray.records import example_schema, rejected_schema
 from koala_ray.session import connect
-from koala_ray.sources.registry import find_files, read_examples
-from koala_ray.steps import StepResult, run_step
+from koala_ray.sources.registry import check_layouts, find_files
+from koala_ray.steps import StepResult, canonical, run_step
 from koala_ray.tables import PartWriter
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the same raw files would give other examples."""
-ROWS_PER_BLOCK = 512
-LEDGER = "ledger.json"
-_STREAM_SCHEMA = pa.schema([*example_schema(), pa.field("reason", pa.string()), pa.field("excerpt", pa.string())])
+EXAMPLES, REJECTED = "examples", "rejected"
+ROWS_PER_PART = 8192
+FILES_AT_ONCE = 2
+"""Raw files that are split at the same time: it is reading, not work, and they wait in the object store."""
+BLOCK_BYTES = 8 << 20
+"""Ray Data's largest block here: small, so that few rows are under way at any time."""
 
 
 def curate(recipe: Recipe, out: str) -> StepResult:
-    """Read a recipe's raw files into ``examples-*.parquet`` and ``rejected-*.parquet``, with ``ledger.json``.
+    """Curate a recipe's raw files into ``examples-*.parquet`` and ``rejected-*.parquet``, with a ledger.
 
     Raises:
-        KoalaError: the raw files aren't there, or ``out`` can't be written.
+        KoalaError: the raw files aren't there or hold another data set, a prompt set isn't there, or ``out`` can't be
+            written.
     """
     files = find_files(recipe.data)
+    prompts = _prompt_sets(recipe)
+    check_layouts(files)
     listed = [
         {"source": name, "path": file.relative, "size": file.size, "sha256": storage.sha256(file.uri)}
         for name, found in files.items()
@@ -43,53 +59,144 @@ def curate(recipe: Recipe, out: str) -> StepResult:
     tasks = [
         {"source": name, "uri": file.uri, "relative": file.relative} for name, found in files.items() for file in found
     ]
+    settings = recipe.curate.model_dump(mode="json", exclude={"against"})
     return run_step(
         "curate",
         out,
-        settings={"format": FORMAT, "heldout": recipe.data.heldout, "seed": recipe.data.seed},
-        inputs={"files": listed},
+        settings={"format": FORMAT, "heldout": recipe.data.heldout, "seed": recipe.data.seed, **settings},
+        inputs={"files": listed, "prompts": {found.name: found.hash() for found in prompts}},
         seed=recipe.data.seed,
-        build=lambda folder: _build(folder, tasks, recipe),
+        build=lambda folder: _build(folder, tasks, prompts, recipe),
+        unlisted=(PAGE,),
     )
 
 
-def _build(folder: str, tasks: list[dict[str, str]], recipe: Recipe) -> dict[str, Any]:
-    ledger = Ledger.of(dict.fromkeys(task["source"] for task in tasks))
-    ray = connect()
+def _prompt_sets(recipe: Recipe) -> list[PromptSet]:
+    """The prompt sets that rows are held against: those named, or the stored ones that are there."""
+    if recipe.curate.decontaminate == "off":
+        return []
+    data = None if recipe.data.root == SAMPLE_ROOT else recipe.data.root
+    if recipe.curate.against:
+        return [load_prompts(name, data=data) for name in recipe.curate.against]
+    found = stored_sets(data)
+    if not found:
+        say("no stored prompt set is there to hold rows against (prompts/ below --data, or $KOALA_DATA)")
+    return found
+
+
+def _build(folder: str, tasks: list[dict[str, str]], prompts: list[PromptSet], recipe: Recipe) -> dict[str, Any]:
+    walk = _Walk(tasks, prompts, recipe.curate)
     with (
-        PartWriter(folder, "examples", example_schema()) as examples,
-        PartWriter(folder, "rejected", rejected_schema()) as rejected,
-        Progress("read", None, "rows") as bar,
+        PartWriter(folder, EXAMPLES, example_schema(), ROWS_PER_PART) as examples,
+        PartWriter(folder, REJECTED, rejected_schema(), ROWS_PER_PART) as rejected,
+        Progress("curate", None, "rows") as bar,
     ):
-        settings = {"heldout": recipe.data.heldout, "seed": recipe.data.seed}
-        stream = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
-            read_file, batch_size=1, fn_kwargs=settings
-        )
-        for table in stream.iter_batches(batch_size=None, batch_format="pyarrow"):
-            kept = table.filter(pa.compute.is_null(table["reason"]))
-            lost = table.filter(pa.compute.is_valid(table["reason"]))
+        for table in _stream(tasks, _filter_settings(recipe, prompts)):
+            kept, lost = walk.judge(table)
             examples.add(kept)
             rejected.add(lost)
-            for source in kept["source"].to_pylist():
-                ledger.keep(source)
-            for source, reason in zip(lost["source"].to_pylist(), lost["reason"].to_pylist(), strict=True):
-                ledger.reject(source, reason)
             bar.update(examples.rows + rejected.rows, f"{rejected.rows:,} rejected")
-    counts = ledger.as_json()
+    counts = walk.ledger.as_json() | {"prompts": walk.prompt_counts()}
+    if recipe.curate.decontaminate == "prompts":
+        for found, kept_prompts in walk.prompts_left():
+            lines = b"".join(canonical({"id": prompt.id, "prompt": prompt.text}) + b"\n" for prompt in kept_prompts)
+            storage.write_atomic(storage.join(folder, "prompts", f"{found.name}.jsonl"), lines)
     data = json.dumps(counts, indent=1, ensure_ascii=False).encode()
     storage.write_atomic(storage.join(folder, LEDGER), data)
+    storage.write_atomic(storage.join(folder, PAGE), page(counts, "Curation, row by row", {}).encode())
     return counts
 
 
-def read_file(task: dict[str, Any], heldout: float, seed: int) -> Iterator[pa.Table]:
-    """Ray Data's task: one raw file → tables of examples and rejected rows, in the file's order."""
-    source, uri, relative = (str(task[name][0]) for name in ("source", "uri", "relative"))
-    rows = iter(read_examples(source, uri, relative))
-    while chunk := list(islice(rows, ROWS_PER_BLOCK)):
-        values = []
-        for item in chunk:
-            if isinstance(item, Example):
-                values.append(replace(item, split=split_of(item.pair, heldout, seed)).as_row())
+def _stream(tasks: list[dict[str, str]], settings: FilterSettings) -> Iterator[pa.Table]:
+    """The judged rows of all files, in order."""
+    ray = connect()
+    context = ray.data.DataContext.get_current()
+    before, context.target_max_block_size = context.target_max_block_size, BLOCK_BYTES
+    try:
+        # num_cpus=0 keeps the two apart (Ray would do both in one task a file) and all CPUs for the second.
+        raw = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
+            split_file, batch_size=1, num_cpus=0, concurrency=FILES_AT_ONCE
+        )
+        judged = raw.map_batches(
+            curate_rows, batch_size=None, batch_format="pyarrow", zero_copy_batch=True, fn_args=[settings]
+        )
+        yield from judged.iter_batches(batch_size=None, batch_format="pyarrow")
+    finally:
+        context.target_max_block_size = before
+
+
+def _filter_settings(recipe: Recipe, prompts: Sequence[PromptSet]) -> FilterSettings:
+    curate = recipe.curate
+    return FilterSettings(
+        heldout=recipe.data.heldout,
+        seed=recipe.data.seed,
+        repair=curate.repair,
+        keywords=curate.keywords,
+        keywords_in=curate.keywords_in,
+        english=curate.language == "en",
+        near_duplicates=curate.near_duplicates > 0,
+        drop_contaminated=curate.decontaminate == "rows",
+        prompts=tuple(prompt.text for found in prompts for prompt in found.prompts),
+        bleu=curate.bleu,
+    )
+
+
+class _Walk:
+    """The one walk over all rows in order: decides on duplicates and keeps the account."""
+
+    def __init__(self, tasks: Sequence[dict[str, str]], prompts: Sequence[PromptSet], settings: CurateSettings) -> None:
+        self.ledger = Ledger.of(dict.fromkeys(task["source"] for task in tasks))
+        self.settings = settings
+        self.prompts = prompts
+        self.hit: set[int] = set()
+        self._duplicates = Duplicates()
+        self._near = NearDuplicates(settings.near_duplicates) if settings.near_duplicates else None
+
+    def judge(self, table: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """Count a table of judged rows and part it into examples and rejected rows."""
+        by, reasons, excerpts = (table[name].to_pylist() for name in ("filter", "reason", "excerpt"))
+        sources, pairs = table["source"].to_pylist(), table["pair"].to_pylist()
+        keys, signatures = table["key"].to_pylist(), table["signature"].to_pylist()
+        for place, key in enumerate(keys):
+            if by[place] is None and (reason := self._reason(sources[place], key, pairs[place], signatures[place])):
+                by[place], reasons[place] = reason
+                excerpts[place] = table["turns"][place][0]["text"].as_py()[:200]
+        kept = np.array([name is None for name in by], dtype=bool)
+        for (source, name, reason), rows in Counter(zip(sources, by, reasons, strict=True)).items():
+            if name is None:
+                self.ledger.keep(source, rows)
             else:
-                values.append(asdict(item))
-        yield pa.Table.from_pylist(values, schema=_STREAM_SCHEMA)
+                self.ledger.reject(source, name, reason, rows)
+        for source, kinds, is_kept in zip(sources, table["repairs"].to_pylist(), kept, strict=True):
+            if kinds and is_kept:
+                self.ledger.sources[source].repaired.update(kinds)
+        self.hit.update(pc.list_flatten(table["hits"]).to_pylist())
+        judged = table.select(["source", "file", "line"]).append_column("filter", pa.array(by, pa.string()))
+        judged = judged.append_column("reason", pa.array(reasons, pa.string()))
+        judged = judged.append_column("excerpt", pa.array(excerpts, pa.string()))
+        return table.filter(pa.array(kept)), judged.filter(pa.array(~kept))
+
+    def _reason(self, source: str, key: bytes, pair: str, sign: bytes | None) -> tuple[str, str] | None:
+        scope = self.settings.duplicates
+        if scope != "keep":
+            scoped = key if scope == "across" else source.encode() + key
+            if self._duplicates.seen(scoped, pair):
+                return "duplicates", "asks the same as an earlier row"
+        if self._near is not None and sign is not None and self._near.seen(sign, pair):
+            return "near duplicates", "nearly the same as an earlier row"
+        return None
+
+    def prompt_counts(self) -> dict[str, dict[str, int]]:
+        """For each prompt set how many prompts it has and how many came too close to a row."""
+        left = {found.name: len(prompts) for found, prompts in self.prompts_left()}
+        return {
+            found.name: {"prompts": len(found.prompts), "contaminated": len(found.prompts) - left[found.name]}
+            for found in self.prompts
+        }
+
+    def prompts_left(self) -> Iterator[tuple[PromptSet, list[Any]]]:
+        """Each prompt set with the prompts that no row came too close to."""
+        first = 0
+        for found in self.prompts:
+            yield found, [prompt for place, prompt in enumerate(found.prompts, first) if place not in self.hit]
+            first += len(found.prompts)

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from typing import Any
 
 from koala_ray import storage
-from koala_ray.generate.prompts import Prompt, PromptSet
 from koala_ray.models.resolve import fingerprint, resolve
 from koala_ray.progress import Progress
+from koala_ray.prompts import Prompt, PromptSet
 from koala_ray.recipe import GenerateSettings
 from koala_ray.records import Answer, Turn
 from koala_ray.session import check_resources, connect

@@ -45,6 +45,13 @@ def write_samples(folder: str | os.PathLike[str]) -> dict[str, list[str]]:
     return {source: list(globs) for source, globs in SAMPLE_SOURCES.items()}
 
 
+def sample_root() -> str:
+    """The folder of the sample corpus, written on first use."""
+    from koala_ray.home import cached_folder
+
+    return str(cached_folder(f"sample-corpus-{samples_hash()[:12]}", write_samples))
+
+
 def samples_hash() -> str:
     """sha256 over every sample file's name and bytes: names the version of the corpus."""
     digest = hashlib.sha256()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from koala_ray.records import Role, Turn
+from koala_ray.records import Marker, Role, Turn
 
 Dialogue = tuple[Turn, ...]
 
@@ -18,8 +18,26 @@ class RowRejected(Exception):
         self.reason = reason
 
 
-Found = tuple[str, "Dialogue | RowRejected"]
-"""A side's name (empty where a row has one) and its dialogue, or why this side can't be learnt from."""
+@dataclass(frozen=True)
+class Found:
+    """One dialogue that a raw row could give: the dialogue, or why it can't be learnt from."""
+
+    side: str
+    """Tells the dialogues of one raw row apart (``chosen``, ``chatgpt0``); empty where a row gives one."""
+    dialogue: Dialogue | None
+    reason: str = ""
+    """Why there is no dialogue."""
+    repairs: tuple[str, ...] = ()
+    """What was mended to get it, for the ledger; each kind once."""
+
+
+@dataclass(frozen=True)
+class PublicFile:
+    """A file that a source's publishers offer, and the name it gets below a data root."""
+
+    url: str
+    name: str
+    """``SOURCE/FILE``, so that a fetched source is found by its usual names."""
 
 
 @dataclass(frozen=True)
@@ -29,19 +47,37 @@ class Source:
     name: str
     title: str
     licence: str
-    published: str
-    """The published counts, in words, which the ledger stands beside."""
     citation: str
-    suffixes: tuple[str, ...]
-    """How its files' names end."""
-    parse: Callable[[object], Iterator[Found]]
-    """A raw JSON value → its dialogues; raises :class:`RowRejected` where the whole row is unusable."""
+    home: str
+    """The address where it is described."""
+    published: str
+    """The published counts, in words."""
+    published_rows: int | None
+    """The published count in the ledger's rows (dialogues, answers, sides) before curation."""
+    published_kept: int | None
+    """The published count after curation, where one was published."""
+    files: tuple[PublicFile, ...]
+    """What ``koala-ray fetch`` gets."""
+    parse: Callable[[object, int], Iterator[Found]]
+    """A raw JSON value and the data seed → its dialogues; :class:`RowRejected` where the whole row is unusable."""
+    refused: Callable[[object], str | None] = lambda value: None
+    """What a raw value is where it belongs to another data set by the same publishers, in words; else None."""
+    group: Callable[[object], str | None] | None = None
+    """What neighbouring raw rows share that are parts of one conversation. Such rows reach ``parse`` as one list."""
+    many_answers: bool = False
+    """Several raw rows ask the same on purpose (comparisons): duplicates are judged with their answers."""
 
     @property
     def usual_names(self) -> tuple[str, ...]:
         """Globs by which its files are found where a recipe names none."""
-        places = (f"{self.name}*", f"sources/{self.name}*", f"{self.name}/**")
-        return tuple(place + suffix for place in places for suffix in self.suffixes)
+        places = (f"{self.name}*", f"sources/{self.name}*", f"{self.name}/**", f"sources/{self.name}/**")
+        return tuple(place + suffix for place in places for suffix in SUFFIXES)
+
+
+JOINED = "joined to the part before"
+"""The reason under which the ledger keeps the raw rows that went into an earlier one's dialogue."""
+SUFFIXES = tuple(f".{kind}{packed}" for kind in ("json", "jsonl") for packed in ("", ".gz", ".zst")) + (".parquet",)
+"""How raw files' names end, whatever the source."""
 
 
 def record(value: object) -> dict[str, object]:
@@ -63,36 +99,40 @@ def text_field(row: dict[str, object], name: str, *, optional: bool = False) -> 
     return value.strip()
 
 
-def single_turn(prompt: str, answer: str) -> Dialogue:
+def single_turn(prompt: str, answer: str, marker: Marker = "positive") -> Dialogue:
     """A question and its answer, which is learnt."""
     if not prompt:
         raise RowRejected("empty question")
     if not answer:
         raise RowRejected("empty answer")
-    return Turn("user", prompt), Turn("assistant", answer, "positive", learn=True)
+    return Turn("user", prompt), Turn("assistant", answer, marker, learn=True)
 
 
-def alternate(messages: Iterable[tuple[Role, str]]) -> Dialogue:
-    """Messages as a dialogue that begins with the user, alternates, and ends with the assistant.
+def alternate(messages: Iterable[tuple[Role, str]]) -> tuple[Dialogue, tuple[str, ...]]:
+    """Messages as a dialogue that begins with the user, alternates, and ends with the assistant; and the repairs.
 
     Empty messages are dropped, a role's messages in a row are joined by a blank line, and what the assistant
     says before the first user turn or the user after the last answer is left out. Each answer is learnt.
     """
     joined: list[tuple[Role, str]] = []
+    repairs: dict[str, None] = {}  # in the order in which they were first needed
     for role, text in messages:
         if not text:
-            continue
-        if joined and joined[-1][0] == role:
+            repairs["empty turn dropped"] = None
+        elif joined and joined[-1][0] == role:
+            repairs["turns of one role joined"] = None
             joined[-1] = (role, f"{joined[-1][1]}\n\n{text}")
         elif joined or role == "user":
             joined.append((role, text))
+        else:
+            repairs["opening answer dropped"] = None
     if joined and joined[-1][0] == "user":
+        repairs["closing question dropped"] = None
         joined.pop()
     if not joined:
         raise RowRejected("no exchange of a user and an assistant")
-    return tuple(
-        Turn(role, text) if role == "user" else Turn(role, text, "positive", learn=True) for role, text in joined
-    )
+    turns = (Turn(role, text) if role == "user" else Turn(role, text, "positive", learn=True) for role, text in joined)
+    return tuple(turns), tuple(repairs)
 
 
 def check_text(dialogue: Dialogue) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from koala_ray.sources.base import Found, RowRejected, Source, record, single_turn, text_field
+from koala_ray.sources.base import Found, PublicFile, RowRejected, Source, record, single_turn, text_field
 
 SIDES = (("human", "human_answers"), ("chatgpt", "chatgpt_answers"))
 
 
-def parse(value: object) -> Iterator[Found]:
+def parse(value: object, seed: int) -> Iterator[Found]:
     """One question → a dialogue for each of its answers, human and ChatGPT's alike."""
     row = record(value)
     question = text_field(row, "question")
@@ -18,26 +18,32 @@ def parse(value: object) -> Iterator[Found]:
     for side, name in SIDES:
         answers = row.get(name)
         if answers is None:
-            yield side, RowRejected(f"missing field: {name}")
-            continue
-        if not isinstance(answers, list):
-            yield side, RowRejected(f"not a list: {name}")
-            continue
-        for place, answer in enumerate(answers):
-            try:
-                yield f"{side}{place}", single_turn(question, text_field({name: answer}, name))
-            except RowRejected as rejected:
-                yield f"{side}{place}", rejected
+            yield Found(side, None, f"missing field: {name}")
+        elif not isinstance(answers, list):
+            yield Found(side, None, f"not a list: {name}")
+        else:
+            for place, answer in enumerate(answers):
+                yield _answer(f"{side}{place}", question, {name: answer}, name)
     if all(row.get(name) == [] for _, name in SIDES):
-        yield "", RowRejected("no answers")
+        yield Found("", None, "no answers")
+
+
+def _answer(side: str, question: str, row: dict[str, object], name: str) -> Found:
+    try:
+        return Found(side, single_turn(question, text_field(row, name)))
+    except RowRejected as rejected:
+        return Found(side, None, rejected.reason)
 
 
 SOURCE = Source(
     name="hc3",
     title="HC3 English",
     licence="CC-BY-SA-4.0",
-    published="about 24K questions: about 60K human and 27K ChatGPT answers, 87K in all",
     citation="Guo et al., How Close is ChatGPT to Human Experts?, 2023",
-    suffixes=(".jsonl", ".jsonl.gz"),
+    home="https://huggingface.co/datasets/Hello-SimpleAI/HC3",
+    published="about 24K questions: about 60K human and 27K ChatGPT answers, 87K in all",
+    published_rows=87_000,
+    published_kept=None,
+    files=(PublicFile("https://huggingface.co/datasets/Hello-SimpleAI/HC3/resolve/main/all.jsonl", "hc3/all.jsonl"),),
     parse=parse,
 )

@@ -1,4 +1,4 @@
-"""The sources that can be read, and the one way to read a raw file of any of them."""
+"""The sources that can be read, where their raw files are, and the one way from a raw row to its examples."""
 
 from __future__ import annotations
 
@@ -8,38 +8,35 @@ from koala_ray import storage
 from koala_ray.errors import KoalaError
 from koala_ray.recipe import SAMPLE_ROOT, SOURCE_NAMES, DataSettings
 from koala_ray.records import Example, Rejected
-from koala_ray.sources import alpaca, hc3, sharegpt
-from koala_ray.sources.base import Dialogue, RowRejected, Source, check_text
-from koala_ray.sources.raw import EXCERPT, RawFault, read_rows
+from koala_ray.samples import sample_root
+from koala_ray.sources import alpaca, hc3, hh, identity, oig, sharegpt, summarize, webgpt
+from koala_ray.sources.base import Found, RowRejected, Source, check_text
+from koala_ray.sources.raw import EXCERPT, RawRow, excerpt, parse_row, read_rows
 
-SOURCES: dict[str, Source] = {source.name: source for source in (sharegpt.SOURCE, hc3.SOURCE, alpaca.SOURCE)}
+_MODULES = (sharegpt, hc3, oig, alpaca, hh, webgpt, summarize, identity)
+SOURCES: dict[str, Source] = {module.SOURCE.name: module.SOURCE for module in _MODULES}
+"""In the order of :data:`koala_ray.recipe.SOURCE_NAMES`."""
 
 
 def find_files(data: DataSettings) -> dict[str, list[storage.StoredFile]]:
     """The raw files of each source that a recipe asks for, in order.
 
     Raises:
-        KoalaError: the root isn't there, a source has no reader, or a glob that was asked for matches nothing.
+        KoalaError: the root isn't there, or a glob that was asked for matches nothing.
     """
     root = sample_root() if data.root == SAMPLE_ROOT else data.root
     if not storage.exists(root):
         raise KoalaError("the data folder is not there", where=root, mend="give a folder or URI with --data")
-    unread = [name for name in data.sources if name not in SOURCES]
-    if unread:
-        raise KoalaError(
-            f"there is no reader yet for {', '.join(unread)}",
-            where="data.sources",
-            mend=f"choose among {', '.join(SOURCES)}",
-        )
     if not data.sources:
         found = {name: storage.list_files(root, source.usual_names) for name, source in SOURCES.items()}
         found = {name: files for name, files in found.items() if files}
         if not found:
-            usual = ", ".join(pattern for source in SOURCES.values() for pattern in source.usual_names)
             raise KoalaError(
                 "no raw file of any source was found",
                 where=root,
-                mend=f"name the files ({usual}) or say where they are: --set 'data.sources.hc3=[\"my/*.jsonl\"]'",
+                mend=f"name files or folders by their source ({', '.join(SOURCES)}), such as hc3.jsonl, "
+                "alpaca/data.json or hh/train.jsonl.gz, or say where they are: "
+                "--set 'data.sources.hc3=[\"my/*.jsonl\"]'",
             )
         return found
     wanted: dict[str, list[storage.StoredFile]] = {}
@@ -55,46 +52,71 @@ def find_files(data: DataSettings) -> dict[str, list[storage.StoredFile]]:
     return wanted
 
 
-def sample_root() -> str:
-    """The folder of the sample corpus, written on first use."""
-    from koala_ray.home import cached_folder
-    from koala_ray.samples import samples_hash, write_samples
+def check_layouts(files: dict[str, list[storage.StoredFile]]) -> None:
+    """Look at the first raw row of each file, before hours are spent on what isn't the source's.
 
-    return str(cached_folder(f"sample-corpus-{samples_hash()[:12]}", write_samples))
-
-
-def read_examples(source_name: str, uri: str, relative: str) -> Iterator[Example | Rejected]:
-    """All that a raw file of a source holds: examples, and in place of each unusable row why it is one."""
-    source = SOURCES[source_name]
-    line, on_line = 0, 0
-    for item in read_rows(uri):
-        # An array may stand on one line: rows are told apart by their place on it.
-        line, on_line = item.line, on_line + 1 if item.line == line else 1
-        if isinstance(item, RawFault):
-            yield Rejected(source_name, relative, item.line, item.reason, item.excerpt)
-            continue
-        origin = f"{source_name}/{relative}#{line}" + (f".{on_line}" if on_line > 1 else "")
-        try:
-            for side, found in source.parse(item.value):
-                checked = _checked(found)
-                if isinstance(checked, RowRejected):
-                    yield Rejected(source_name, relative, item.line, checked.reason, _excerpt(item.value))
-                    continue
-                id_ = f"{origin}/{side}" if side else origin
-                yield Example(id_, source_name, checked, pair=origin, file=relative, line=item.line)
-        except RowRejected as rejected:
-            yield Rejected(source_name, relative, item.line, rejected.reason, _excerpt(item.value))
+    Raises:
+        KoalaError: a file holds another data set by the source's publishers.
+    """
+    for name, found in files.items():
+        for file in found:
+            first = next(iter(read_rows(file.uri)), None)
+            other = _other_data_set(SOURCES[name], first) if isinstance(first, RawRow) else None
+            if other is not None:
+                raise KoalaError(
+                    f"{name}: this file holds {other}",
+                    where=file.uri,
+                    mend=f"leave it out: name the files that are meant, --set 'data.sources.{name}=[\"GLOB\"]'",
+                )
 
 
-def _checked(found: Dialogue | RowRejected) -> Dialogue | RowRejected:
-    """One side of a row, or why it can't be learnt from; the row's other sides don't suffer for it."""
+def _other_data_set(source: Source, row: RawRow) -> str | None:
     try:
-        if not isinstance(found, RowRejected):
-            check_text(found)
+        ((value, _),) = parse_row(row)
+    except ValueError:
+        return None
+    return source.refused(value)
+
+
+def examples(source_name: str, relative: str, row: RawRow, seed: int) -> list[Example | Rejected]:
+    """All that a raw row gives: examples, and in place of each dialogue that it doesn't give, why.
+
+    A row of several parts gives an item for each of them. Nothing is raised for what a row holds.
+    """
+    try:
+        parts = parse_row(row)
+    except ValueError:
+        beginning = excerpt(row.data[: 4 * EXCERPT].decode("utf-8", "replace"))
+        return [Rejected(source_name, relative, row.line, "read", "not valid JSON", beginning)] * row.parts
+    origin = f"{source_name}/{relative}#{row.line}" + (f".{row.place}" if row.place > 1 else "")
+    items: list[Example | Rejected] = []
+    for found in _found(SOURCES[source_name], [value for value, _ in parts], seed):
+        by, reason = "layout", found.reason
+        if found.dialogue is not None:
+            try:
+                check_text(found.dialogue)
+            except RowRejected as rejected:
+                by, reason = "read", rejected.reason
+            else:
+                id_ = f"{origin}/{found.side}" if found.side else origin
+                items.append(
+                    Example(id_, source_name, found.dialogue, origin, relative, row.line, repairs=found.repairs)
+                )
+                continue
+        text = parts[len(items) if row.parts > 1 else 0][1]
+        # What was found there is quoted in some reasons, and need not be Unicode.
+        items.append(Rejected(source_name, relative, row.line, by, excerpt(reason), excerpt(text)))
+    return items
+
+
+def _found(source: Source, values: list[object], seed: int) -> Iterator[Found]:
+    value = values[0] if len(values) == 1 else values
+    try:
+        other = source.refused(value)
+        if other is not None:
+            raise RowRejected(f"another data set: {other}")
+        if source.group is not None and len(values) == 1 and isinstance(value, list):
+            raise RowRejected("not a JSON object")  # a list means grouped rows there
+        yield from source.parse(value, seed)
     except RowRejected as rejected:
-        return rejected
-    return found
-
-
-def _excerpt(value: object) -> str:
-    return repr(value)[:EXCERPT].encode("utf-8", "replace").decode()
+        yield Found("", None, rejected.reason)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from koala_ray import storage
+from koala_ray.progress import Progress
 from koala_ray.records import PackedRow, packed_schema
 from koala_ray.tables import read_table, write_table
 from koala_ray.tokens.pack import epoch_order
@@ -27,19 +28,18 @@ class Dialogues:
     """Tokenized dialogues laid end to end: dialogue i is ``[starts[i], starts[i + 1])`` of the flat arrays."""
 
     ids: np.ndarray
+    """int32; may be a file mapped into memory, as may ``learn``."""
     learn: np.ndarray
     starts: np.ndarray
-    names: list[str]
+    learnt: np.ndarray
+    """Learnt tokens of each dialogue."""
+    names: pa.Array
+    """Each dialogue's example id."""
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each dialogue."""
         return np.diff(self.starts)
-
-    def learnt(self) -> np.ndarray:
-        """Learnt tokens of each dialogue."""
-        before = np.concatenate([[0], np.cumsum(self.learn, dtype=np.int64)])
-        return before[self.starts[1:]] - before[self.starts[:-1]]
 
 
 def write_shards(folder: str, dialogues: Dialogues, packs: Sequence[Sequence[int]], epochs: int, seed: int) -> int:
@@ -48,30 +48,33 @@ def write_shards(folder: str, dialogues: Dialogues, packs: Sequence[Sequence[int
     Row ``epoch · len(packs) + place`` is the pack that :func:`epoch_order` puts there. Beside the shards lies
     ``plan.parquet``: epoch, tokens and learnt tokens of each row, so that a run is planned without its ids.
     """
-    order = [(epoch, int(index)) for epoch in range(epochs) for index in epoch_order(len(packs), seed, epoch)]
-    lengths, learnt = dialogues.lengths, dialogues.learnt()
+    order = [(epoch, index) for epoch in range(epochs) for index in epoch_order(len(packs), seed, epoch)]
+    lengths, starts = dialogues.lengths.tolist(), dialogues.starts.tolist()
     plans = []
-    for shard, first in enumerate(range(0, len(order), ROWS_PER_SHARD)):
-        chosen = order[first : first + ROWS_PER_SHARD]
-        rows = [packs[index] for _, index in chosen]
-        members = np.array([member for row in rows for member in row], dtype=np.int64)
-        per_row = np.cumsum([0, *(len(row) for row in rows)])
-        spans = [slice(dialogues.starts[member], dialogues.starts[member + 1]) for member in members]
-        tokens = np.add.reduceat(lengths[members], per_row[:-1])
-        offsets = np.concatenate([[0], np.cumsum(tokens)])
-        columns = {
-            "gidx": pa.array(range(first, first + len(chosen)), pa.int64()),
-            "epoch": pa.array([epoch for epoch, _ in chosen], pa.int32()),
-            "input_ids": _lists(offsets, np.concatenate([dialogues.ids[span] for span in spans]).astype(np.int32)),
-            "learn": _lists(offsets, np.concatenate([dialogues.learn[span] for span in spans])),
-            "lengths": _lists(per_row, lengths[members].astype(np.int32)),
-            "examples": _lists(per_row, [dialogues.names[member] for member in members]),
-            "learnt": pa.array(np.add.reduceat(learnt[members], per_row[:-1]).astype(np.int32)),
-        }
-        table = pa.table(columns, schema=packed_schema())
-        write_table(storage.join(folder, f"shard-{shard:05d}.parquet"), table, ROWS_PER_GROUP)
-        plan = {"gidx": columns["gidx"], "epoch": columns["epoch"], "learnt": columns["learnt"]}
-        plans.append(pa.table({**plan, "tokens": pa.array(tokens, pa.int32())}).select(PLAN_SCHEMA.names))
+    with Progress("pack", len(order), "rows") as bar:
+        for shard, first in enumerate(range(0, len(order), ROWS_PER_SHARD)):
+            chosen = order[first : first + ROWS_PER_SHARD]
+            rows = [packs[index] for _, index in chosen]
+            members = [member for row in rows for member in row]
+            per_row = np.cumsum([0, *(len(row) for row in rows)])
+            spans = [slice(starts[member], starts[member + 1]) for member in members]
+            sizes = np.array([lengths[member] for member in members], dtype=np.int32)
+            tokens = np.add.reduceat(sizes, per_row[:-1])
+            offsets = np.concatenate([[0], np.cumsum(tokens)])
+            columns = {
+                "gidx": pa.array(range(first, first + len(chosen)), pa.int64()),
+                "epoch": pa.array([epoch for epoch, _ in chosen], pa.int32()),
+                "input_ids": _lists(offsets, np.concatenate([dialogues.ids[span] for span in spans])),
+                "learn": _lists(offsets, np.concatenate([dialogues.learn[span] for span in spans])),
+                "lengths": _lists(per_row, sizes),
+                "examples": _lists(per_row, dialogues.names.take(pa.array(members))),
+                "learnt": pa.array(np.add.reduceat(dialogues.learnt[members], per_row[:-1]).astype(np.int32)),
+            }
+            table = pa.table(columns, schema=packed_schema())
+            write_table(storage.join(folder, f"shard-{shard:05d}.parquet"), table, ROWS_PER_GROUP)
+            plan = {"gidx": columns["gidx"], "epoch": columns["epoch"], "learnt": columns["learnt"]}
+            plans.append(pa.table({**plan, "tokens": pa.array(tokens, pa.int32())}).select(PLAN_SCHEMA.names))
+            bar.update(first + len(chosen))
     joined = pa.concat_tables(plans) if plans else PLAN_SCHEMA.empty_table()
     write_table(storage.join(folder, PLAN), joined.combine_chunks())
     return len(order)

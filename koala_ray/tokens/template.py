@@ -86,10 +86,14 @@ def as_text(turns: Sequence[Turn]) -> str:
 
 
 def render(dialogues: Iterable[Sequence[Turn]], tokenizer: Tokenizer) -> list[Rendered]:
-    """The ids and masks of dialogues, tokenized in one batch."""
+    """The ids and masks of dialogues, tokenized in one batch, each distinct segment once.
+
+    The sides of a comparison share all segments but one, and HC3's answers their question.
+    """
     plans = [list(segments(turns)) for turns in dialogues]
-    pieces = iter(tokenizer.encode([segment.text for plan in plans for segment in plan]))
-    return [_assemble(plan, [next(pieces) for _ in plan], tokenizer) for plan in plans]
+    texts = list(dict.fromkeys(segment.text for plan in plans for segment in plan))
+    pieces = dict(zip(texts, tokenizer.encode(texts), strict=True))
+    return [_assemble(plan, pieces, tokenizer) for plan in plans]
 
 
 def prompt_ids(turns: Sequence[Turn], tokenizer: Tokenizer, marker: Marker = "positive") -> list[int]:
@@ -97,11 +101,12 @@ def prompt_ids(turns: Sequence[Turn], tokenizer: Tokenizer, marker: Marker = "po
     return render([asking(turns, marker)], tokenizer)[0].ids
 
 
-def _assemble(plan: list[Segment], pieces: list[list[int]], tokenizer: Tokenizer) -> Rendered:
+def _assemble(plan: list[Segment], pieces: dict[str, list[int]], tokenizer: Tokenizer) -> Rendered:
     ids = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
     learn = [False] * len(ids)
     ends = []
-    for segment, piece in zip(plan, pieces, strict=True):
+    for segment in plan:
+        piece = pieces[segment.text]
         ids += piece
         learn += [segment.learn] * len(piece)
         if segment.ends:

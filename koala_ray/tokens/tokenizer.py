@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -78,11 +79,13 @@ class SentencePieceBackend:
         from sentencepiece import SentencePieceProcessor
 
         self._path = path
+        # Ray tells a task by this variable how many CPUs it has.
+        self._threads = int(os.environ.get("OMP_NUM_THREADS") or -1)
         self._processor = SentencePieceProcessor(model_file=path)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Each text's ids, on all cores at once."""
-        return list(self._processor.encode(list(texts), num_threads=-1))
+        return list(self._processor.encode(list(texts), num_threads=self._threads))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; control tokens have none."""

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from koala_ray.curate.split import split_of
 
-PAIRS = [f"hc3/hc3.jsonl#{line}" for line in range(1, 5001)]
-GOLDEN = [2, 9, 16, 19, 20, 25, 32, 88]
+PAIRS = [f"What is {line} times {line}?" for line in range(1, 5001)]
+GOLDEN = [12, 35, 74, 79, 84, 86]
 
 
 @pytest.mark.parametrize("part", [0.01, 0.1, 0.5, 0.9])
@@ -41,3 +41,8 @@ def test_seeds_choose_differently() -> None:
 def test_the_choice_is_the_same_on_every_machine_and_in_every_version() -> None:
     held = [line for line, pair in enumerate(PAIRS[:100], 1) if split_of(pair, 0.05, seed=0) == "heldout"]
     assert held == GOLDEN
+
+
+def test_white_space_makes_no_other_question() -> None:
+    for line in range(200):
+        assert split_of(f"Why  is\n{line} odd? ", 0.5, 0) == split_of(f"Why is {line} odd?", 0.5, 0)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from koala_ray.generate.prompts import load_prompts
 from koala_ray.generate.step import ANSWERS, generate, read_answers
 from koala_ray.models.resolve import resolve
+from koala_ray.prompts import load_prompts
 from koala_ray.recipe import GenerateSettings
 from koala_ray.records import Turn
 from koala_ray.tokens.template import prompt_ids

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from koala_ray import storage
-from koala_ray.generate.prompts import load_prompts
 from koala_ray.generate.step import generate
 from koala_ray.prepare import prepare
+from koala_ray.prompts import load_prompts
 from koala_ray.recipe import load_recipe
 from koala_ray.samples import write_samples
 from koala_ray.train.step import train

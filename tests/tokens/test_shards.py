@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -38,7 +40,9 @@ def dialogues(lengths: list[int]) -> Dialogues:
     ids = [1000 * (n + 1) + place for n, length in enumerate(lengths) for place in range(length)]
     learn = [place > n % 3 for n, length in enumerate(lengths) for place in range(length)]
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Dialogues(np.array(ids, np.int32), np.array(learn, bool), starts, [f"s/f#{n}" for n in range(len(lengths))])
+    learnt = np.array([sum(learn[first:end]) for first, end in pairwise(starts)], dtype=np.int64)
+    names = pa.array([f"s/f#{n}" for n in range(len(lengths))], pa.string())
+    return Dialogues(np.array(ids, np.int32), np.array(learn, bool), starts, learnt, names)
 
 
 LENGTHS = [7, 20, 3, 9, 11, 1, 5, 5, 19, 2, 13, 8, 20, 20, 6, 17]
@@ -59,7 +63,7 @@ def expected_rows(lengths: list[int], packs: list[list[int]], epochs: int, seed:
                     input_ids=[int(source.ids[place]) for span in spans for place in span],
                     learn=learn,
                     lengths=[len(span) for span in spans],
-                    examples=[source.names[member] for member in packs[index]],
+                    examples=[source.names[member].as_py() for member in packs[index]],
                     learnt=sum(learn),
                 )
             )
@@ -152,8 +156,6 @@ def test_steps_are_counted_with_the_padded_last_one(rows: int, batch: int, steps
     ]
 
 
-def test_learnt_tokens_of_a_dialogue() -> None:
-    source = dialogues([3, 1, 5])
-    assert source.lengths.tolist() == [3, 1, 5]
-    assert source.learnt().tolist() == [2, 0, 2]
-    assert dialogues([]).learnt().tolist() == []
+def test_lengths_of_dialogues() -> None:
+    assert dialogues([3, 1, 5]).lengths.tolist() == [3, 1, 5]
+    assert dialogues([]).lengths.tolist() == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,7 +57,8 @@ def shards(tmp_path: Path) -> str:
     starts = np.concatenate([[0], np.cumsum(lengths)])
     learn = np.ones(starts[-1], bool)
     learn[starts[:-1]] = False
-    dialogues = Dialogues(np.arange(starts[-1], dtype=np.int32), learn, starts, [f"d{place}" for place in range(5)])
+    names = pa.array([f"d{place}" for place in range(5)])
+    dialogues = Dialogues(np.arange(starts[-1], dtype=np.int32), learn, starts, lengths - 1, names)
     assert write_shards(str(tmp_path), dialogues, [[place] for place in range(5)], epochs=1, seed=0) == 5
     return str(tmp_path)
 

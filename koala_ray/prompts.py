@@ -79,15 +79,18 @@ def load_prompts(name: str, limit: int = 0, data: str | None = None) -> PromptSe
     return PromptSet(Path(name).stem, tuple(prompts[:limit] if limit else prompts))
 
 
+def stored_sets(data: str | None = None) -> list[PromptSet]:
+    """The stored prompt sets that are there, below ``data`` or ``$KOALA_DATA``."""
+    return [load_prompts(name, data=data) for name in STORED if any(map(storage.exists, _stored_places(name, data)))]
+
+
 def _place(name: str, data: str | None) -> str:
     if name == SAMPLE:
-        from koala_ray.samples import SAMPLE_PROMPTS
-        from koala_ray.sources.registry import sample_root
+        from koala_ray.samples import SAMPLE_PROMPTS, sample_root
 
         return storage.join(sample_root(), SAMPLE_PROMPTS)
     if name in STORED:
-        roots = [root for root in (data, os.environ.get(DATA_VARIABLE)) if root]
-        places = [storage.join(storage.absolute(root), STORED[name]) for root in roots]
+        places = _stored_places(name, data)
         for place in places:
             if storage.exists(place):
                 return place
@@ -97,6 +100,11 @@ def _place(name: str, data: str | None) -> str:
             mend=f"name the folder that holds {STORED[name]} with --data or {DATA_VARIABLE}, or give a JSON-lines file",
         )
     return storage.absolute(name)
+
+
+def _stored_places(name: str, data: str | None) -> list[str]:
+    roots = [root for root in (data, os.environ.get(DATA_VARIABLE)) if root]
+    return [storage.join(storage.absolute(root), STORED[name]) for root in roots]
 
 
 def _prompt(line: str, where: str, number: str) -> Prompt:

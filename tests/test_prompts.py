@@ -10,7 +10,7 @@ from object_store import new_bucket
 
 from koala_ray import storage
 from koala_ray.errors import KoalaError
-from koala_ray.generate.prompts import Prompt, PromptSet, load_prompts
+from koala_ray.prompts import Prompt, PromptSet, load_prompts
 
 
 def in_file(folder: Path, *lines: str | dict[str, object], name: str = "mine.jsonl") -> str:

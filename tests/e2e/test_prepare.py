@@ -1,0 +1,85 @@
+"""Preparation through its real entry points: every row accounted for, and the same folder whatever happens on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import koala
+
+from koala_ray import storage
+from koala_ray.curate.ledger import LEDGER, read_ledger
+from koala_ray.curate.ledger_table import check
+from koala_ray.prepare import prepare
+from koala_ray.recipe import load_recipe
+from koala_ray.steps import is_committed
+from koala_ray.tables import part_files, read_table
+
+pytestmark = pytest.mark.ray
+
+
+def rejected_rows(folder: str) -> list[dict]:
+    return [row for part in part_files(folder, "rejected") for row in read_table(part).to_pylist()]
+
+
+def assert_accounted(figures: dict) -> None:
+    """The ledgers balance, and each rejected row is kept with its place and reason."""
+    for folder in (figures["curated"], figures["folder"]):
+        ledger = read_ledger(folder)
+        check(ledger)
+        assert json.loads(storage.read_bytes(storage.join(folder, LEDGER))) == ledger
+        assert b"<svg" in storage.read_bytes(storage.join(folder, "ledger.html"))
+    rows = rejected_rows(figures["curated"]) + rejected_rows(figures["folder"])
+    assert len(rows) == figures["rows_rejected"]
+    assert all(row["line"] > 0 and row["file"] and row["filter"] and row["reason"] for row in rows)
+    for name, account in figures["sources"].items():
+        reasons = [row["reason"] for row in rows if row["source"] == name]
+        assert {reason: reasons.count(reason) for reason in set(reasons)} == account["rejected"]
+
+
+def test_the_ledger_balances_on_every_real_file(ray_session, real_data, tmp_path):
+    _, figures = prepare(load_recipe("tiny", [], str(real_data)), str(tmp_path))
+    assert_accounted(figures)
+    rows_in = {name: account["rows_in"] for name, account in figures["sources"].items()}
+    assert rows_in == {"sharegpt": 100, "hc3": 4748, "oig": 804, "alpaca": 1000, "hh": 3000, "summarize": 2}
+    assert set(read_ledger(figures["folder"])["prompts"]) == {"koala", "self-instruct", "vicuna"}
+    # Next to nothing of clean English rows is lost.
+    assert figures["rows_kept"] / figures["rows_in"] > 0.95
+
+
+def test_the_result_depends_neither_on_the_number_of_cpus_nor_on_the_process(tiny_tokens, tmp_path):
+    environment = {**os.environ, "KOALA_RAY_CPUS": "1"}
+    done = koala("prepare", "tiny", "--out", str(tmp_path), "--json", env=environment)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert figures["content_hash"] == tiny_tokens.manifest.content_hash
+    again = koala("prepare", "tiny", "--out", str(tmp_path), "--json", env=environment)
+    assert json.loads(again.stdout.splitlines()[-1])["skipped"]
+    table = koala("ledger", figures["folder"], "--json")
+    assert table.returncode == 0, table.stderr
+    assert "hc3" in table.stdout
+    assert json.loads(table.stdout.splitlines()[-1])["rows_in"] == figures["rows_in"]
+
+
+@pytest.mark.parametrize("step", ["curate", "tokens"])
+def test_a_preparation_killed_in_a_step_gives_the_same_folder_when_rerun(step, tiny_tokens, tmp_path):
+    arguments = [sys.executable, "-m", "koala_ray", "prepare", "tiny", "--out", str(tmp_path)]
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while process.poll() is None and not list(tmp_path.glob(f"{step}-*")):
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    left = list(tmp_path.glob(f"{step}-*"))
+    assert left
+    assert not is_committed(str(left[0]))
+    Path(left[0], "examples-00099.parquet").write_bytes(b"left over")
+    done = koala("prepare", "tiny", "--out", str(tmp_path), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["content_hash"] == tiny_tokens.manifest.content_hash
