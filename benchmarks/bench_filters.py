@@ -33,11 +33,11 @@ import numpy as np
 from corpus import default_data
 from measure import Spread, machine_line, markdown
 
-from koala_ray.curate.keywords import KOALA_KEYWORDS, Keywords
+from koala_ray.curate.keywords import Keywords
 from koala_ray.curate.language import CERTAIN, English
 from koala_ray.curate.near_duplicates import WORDS_IN_SHINGLE, NearDuplicates, signature
 from koala_ray.curate.repair import repair
-from koala_ray.recipe import DataSettings
+from koala_ray.recipe import KOALA_KEYWORDS, DataSettings
 from koala_ray.records import Example
 from koala_ray.sources.raw import read_rows
 from koala_ray.sources.registry import examples, find_files

@@ -255,6 +255,49 @@ def preview(folder: str, rows: int, first: int, base: str) -> Any:
     return show(folder, rows, first, base)
 
 
+@cli.command("sources")
+@reported
+def list_sources() -> Any:
+    """List the sources that can be read: licence, published counts, files to fetch, whom to cite.
+
+    \b
+    koala-ray sources
+    koala-ray sources --json | tail -n 1 | jq .sources.hc3.files
+    """
+    from koala_ray.sources.listing import sources_json, sources_text
+    from koala_ray.sources.registry import SOURCES
+
+    click.echo(sources_text(SOURCES.values()), nl=False)
+    return sources_json(SOURCES.values())
+
+
+@cli.command()
+@click.argument("names", metavar="SOURCE...", nargs=-1, required=True)
+@click.option("--to", metavar="DIR|URI", required=True, help="Where the raw files go, each source's in its own folder.")
+@reported
+def fetch(names: tuple[str, ...], to: str) -> Any:
+    """Download sources' public files, checked. What is there and right stays; a broken download goes on.
+
+    \b
+    koala-ray fetch hc3 alpaca --to raw
+    koala-ray fetch hh --to s3://bucket/raw
+    """
+    from koala_ray import storage
+    from koala_ray.sources.fetch import fetch as run_fetch
+    from koala_ray.sources.registry import SOURCES
+
+    unknown = [name for name in names if name not in SOURCES]
+    if unknown:
+        raise KoalaError(
+            f"there is no source {', '.join(unknown)}",
+            where="koala-ray fetch",
+            mend=f"choose among {', '.join(SOURCES)}; `koala-ray sources` describes them",
+        )
+    fetched = {name: run_fetch(SOURCES[name], to) for name in names}
+    _line(f"{sum(figures['bytes'] for figures in fetched.values()):,} bytes fetched", storage.absolute(to))
+    return {"folder": storage.absolute(to), "sources": fetched}
+
+
 @cli.command()
 @click.argument("folder", metavar="DIR")
 @reported

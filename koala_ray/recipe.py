@@ -24,7 +24,7 @@ SAMPLE_ROOT = "sample"
 """The ``data.root`` that means the sample corpus that comes with the package."""
 
 KOALA_KEYWORDS = ("openai", "chatgpt", "gpt-3", "gpt3", "chadgpt", "chat-gpt", "open-ai", "open ai")
-"""Koala's list: its models should not take themselves for another one."""
+"""Koala's own list for ShareGPT (young-geng/koala_data_pipeline): its models should not take themselves for another."""
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 PositiveInt = Annotated[int, Field(ge=1)]

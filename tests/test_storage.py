@@ -250,6 +250,9 @@ def test_a_bucket_that_is_not_there_is_refused(s3_endpoint: str) -> None:
     with pytest.raises(KoalaError, match="can't write"), storage.open_write(missing) as file:
         file.write(b"x")
     assert not storage.exists(missing)
+    assert storage.list_files("s3://no-such-bucket") == []
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(missing)
 
 
 def test_an_object_store_without_keys_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

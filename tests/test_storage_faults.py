@@ -221,6 +221,7 @@ def write_in_parts(uri: str, data: bytes) -> None:
             file.write(data[start : start + PART_SIZE])
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("size", [1, 2 * PART_SIZE + 1])
 def test_a_writer_that_fails_leaves_nothing_and_its_error_passes(root: str, small_parts: None, size: int) -> None:
     uri = f"{root}/file"

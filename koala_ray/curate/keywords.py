@@ -6,9 +6,6 @@ from collections.abc import Iterable, Sequence
 
 from koala_ray.records import Turn
 
-KOALA_KEYWORDS = ("openai", "chatgpt", "gpt-3", "gpt3", "chadgpt", "chat-gpt", "open-ai", "open ai")
-"""Koala's own list for ShareGPT (young-geng/koala_data_pipeline)."""
-
 
 class Keywords:
     """Finds the words anywhere in a message, as Koala did: in longer words too, so "open ai" is in "open air"."""

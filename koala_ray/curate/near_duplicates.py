@@ -89,7 +89,6 @@ class NearDuplicates:
         if candidates:
             known = np.frombuffer(self._signatures, _VALUE).reshape(-1, HASHES)[sorted(candidates)]
             alike = (known == np.frombuffer(signature, _VALUE)).mean(axis=1)
-            del known
             if alike.max() >= self._threshold:
                 return True
         self._remember(keys, signature, owner)

@@ -59,14 +59,16 @@ def curate(recipe: Recipe, out: str) -> StepResult:
     tasks = [
         {"source": name, "uri": file.uri, "relative": file.relative} for name, found in files.items() for file in found
     ]
-    settings = recipe.curate.model_dump(mode="json", exclude={"against"})
+    chosen = recipe.curate.model_dump(mode="json", exclude={"against"})
+    settings = {"format": FORMAT, "heldout": recipe.data.heldout, "seed": recipe.data.seed, **chosen}
+    inputs = {"files": listed, "prompts": {found.name: found.hash() for found in prompts}}
     return run_step(
         "curate",
         out,
-        settings={"format": FORMAT, "heldout": recipe.data.heldout, "seed": recipe.data.seed, **settings},
-        inputs={"files": listed, "prompts": {found.name: found.hash() for found in prompts}},
+        settings=settings,
+        inputs=inputs,
         seed=recipe.data.seed,
-        build=lambda folder: _build(folder, tasks, prompts, recipe),
+        build=lambda folder: _build(folder, tasks, prompts, recipe, {"settings": settings, "inputs": inputs}),
         unlisted=(PAGE,),
     )
 
@@ -84,7 +86,9 @@ def _prompt_sets(recipe: Recipe) -> list[PromptSet]:
     return found
 
 
-def _build(folder: str, tasks: list[dict[str, str]], prompts: list[PromptSet], recipe: Recipe) -> dict[str, Any]:
+def _build(
+    folder: str, tasks: list[dict[str, str]], prompts: list[PromptSet], recipe: Recipe, provenance: dict[str, Any]
+) -> dict[str, Any]:
     walk = _Walk(tasks, prompts, recipe.curate)
     with (
         PartWriter(folder, EXAMPLES, example_schema(), ROWS_PER_PART) as examples,
@@ -103,7 +107,7 @@ def _build(folder: str, tasks: list[dict[str, str]], prompts: list[PromptSet], r
             storage.write_atomic(storage.join(folder, "prompts", f"{found.name}.jsonl"), lines)
     data = json.dumps(counts, indent=1, ensure_ascii=False).encode()
     storage.write_atomic(storage.join(folder, LEDGER), data)
-    storage.write_atomic(storage.join(folder, PAGE), page(counts, "Curation, row by row", {}).encode())
+    storage.write_atomic(storage.join(folder, PAGE), page(counts, "Curation, row by row", provenance).encode())
     return counts
 
 

@@ -76,7 +76,7 @@ class Source:
 
 JOINED = "joined to the part before"
 """The reason under which the ledger keeps the raw rows that went into an earlier one's dialogue."""
-SUFFIXES = tuple(f".{kind}{packed}" for kind in ("json", "jsonl") for packed in ("", ".gz", ".zst")) + (".parquet",)
+SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz", ".json.zst", ".jsonl.zst", ".parquet")
 """How raw files' names end, whatever the source."""
 
 
@@ -114,16 +114,16 @@ def alternate(messages: Iterable[tuple[Role, str]]) -> tuple[Dialogue, tuple[str
     Empty messages are dropped, a role's messages in a row are joined by a blank line, and what the assistant
     says before the first user turn or the user after the last answer is left out. Each answer is learnt.
     """
-    joined: list[tuple[Role, str]] = []
+    joined: list[tuple[Role, list[str]]] = []
     repairs: dict[str, None] = {}  # in the order in which they were first needed
     for role, text in messages:
         if not text:
             repairs["empty turn dropped"] = None
         elif joined and joined[-1][0] == role:
             repairs["turns of one role joined"] = None
-            joined[-1] = (role, f"{joined[-1][1]}\n\n{text}")
+            joined[-1][1].append(text)
         elif joined or role == "user":
-            joined.append((role, text))
+            joined.append((role, [text]))
         else:
             repairs["opening answer dropped"] = None
     if joined and joined[-1][0] == "user":
@@ -131,7 +131,8 @@ def alternate(messages: Iterable[tuple[Role, str]]) -> tuple[Dialogue, tuple[str
         joined.pop()
     if not joined:
         raise RowRejected("no exchange of a user and an assistant")
-    turns = (Turn(role, text) if role == "user" else Turn(role, text, "positive", learn=True) for role, text in joined)
+    texts = ((role, "\n\n".join(parts)) for role, parts in joined)
+    turns = (Turn(role, text) if role == "user" else Turn(role, text, "positive", learn=True) for role, text in texts)
     return tuple(turns), tuple(repairs)
 
 

@@ -65,7 +65,7 @@ Piece = tuple[int, bytes] | RawFault
 
 
 def read_rows(uri: str, group: Callable[[object], str | None] | None = None) -> Iterator[RawRow | RawFault]:
-    """The rows and faults of a raw file in order; no more of it is held than a block and a row.
+    """The rows and faults of a raw file in order; no more of it is held than a block and a row (Parquet: a batch).
 
     Args:
         uri: the file. ``.parquet``, ``.gz`` and ``.zst`` are told by the name, the rest by what it holds.

@@ -28,8 +28,7 @@ def find_files(data: DataSettings) -> dict[str, list[storage.StoredFile]]:
     if not storage.exists(root):
         raise KoalaError("the data folder is not there", where=root, mend="give a folder or URI with --data")
     if not data.sources:
-        found = {name: storage.list_files(root, source.usual_names) for name, source in SOURCES.items()}
-        found = {name: files for name, files in found.items() if files}
+        found = _by_usual_names(root)
         if not found:
             raise KoalaError(
                 "no raw file of any source was found",
@@ -50,6 +49,13 @@ def find_files(data: DataSettings) -> dict[str, list[storage.StoredFile]]:
                     mend="globs are relative to data.root: * stays within a folder, ** goes across",
                 )
     return wanted
+
+
+def _by_usual_names(root: str) -> dict[str, list[storage.StoredFile]]:
+    # One listing for all: a bucket may hold far more than raw files. No source's name is the beginning of another's.
+    files = storage.list_files(root, [pattern for source in SOURCES.values() for pattern in source.usual_names])
+    found = {name: [f for f in files if f.relative.removeprefix("sources/").startswith(name)] for name in SOURCES}
+    return {name: files for name, files in found.items() if files}
 
 
 def check_layouts(files: dict[str, list[storage.StoredFile]]) -> None:

@@ -51,21 +51,24 @@ def parse(value: object, seed: int) -> Iterator[Found]:
     begins a conversation by its dialogue, the others by saying that they were joined to it. A part whose number isn't
     above that of the part before begins a conversation of its own: the same chat was shared twice.
     """
-    parts = value if isinstance(value, list) else [value]
-    numbers = [_name_and_number(part)[1] for part in parts]
-    begins = [place for place in range(len(parts)) if place == 0 or numbers[place] <= numbers[place - 1]]
-    for first, end in zip(begins, [*begins[1:], len(parts)], strict=True):
-        yield _found(f"part{first + 1}" if first else "", parts[first:end])
+    if not isinstance(value, list):
+        yield _found("", [value])
+        return
+    numbers = [_name_and_number(part)[1] for part in value]
+    begins = [place for place in range(len(value)) if place == 0 or numbers[place] <= numbers[place - 1]]
+    for first, end in zip(begins, [*begins[1:], len(value)], strict=True):
+        side = f"part{first + 1}" if first else ""
+        try:
+            yield _found(side, value[first:end])
+        except RowRejected as rejected:
+            yield Found(side, None, rejected.reason)
         for _ in range(first + 1, end):
             yield Found("", None, JOINED)
 
 
 def _found(side: str, parts: Sequence[object]) -> Found:
-    try:
-        messages = [_message(item) for part in parts for item in _messages(part)]
-        dialogue, repairs = alternate((role, text) for role, text in messages if role is not None)
-    except RowRejected as rejected:
-        return Found(side, None, rejected.reason)
+    messages = [_message(item) for part in parts for item in _messages(part)]
+    dialogue, repairs = alternate((role, text) for role, text in messages if role is not None)
     if len(parts) > 1:
         repairs = ("parts joined", *repairs)
     if any(role is None for role, _ in messages):

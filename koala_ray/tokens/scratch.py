@@ -1,4 +1,4 @@
-"""Tokenized dialogues as they arrive: ids and masks go to files on this machine's disk, so that memory stays bounded."""
+"""Tokenized dialogues as they arrive: their ids and masks go to files on this disk, so that memory stays bounded."""
 
 from __future__ import annotations
 

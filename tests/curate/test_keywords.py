@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from koala_ray.curate.keywords import KOALA_KEYWORDS, Keywords
+from koala_ray.curate.keywords import Keywords
+from koala_ray.recipe import KOALA_KEYWORDS
 from koala_ray.records import Turn
 
 KOALA = Keywords(KOALA_KEYWORDS)

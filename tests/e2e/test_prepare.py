@@ -1,4 +1,4 @@
-"""Preparation through its real entry points: every row accounted for, and the same folder whatever happens on the way."""
+"""Preparation through its real entry points: every row accounted for, the same folder whatever happens on the way."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from koala_ray.records import Example, Rejected
 from koala_ray.sources import sharegpt
-from koala_ray.sources.base import JOINED, Found
+from koala_ray.sources.base import JOINED, Found, RowRejected
 from koala_ray.sources.raw import RawRow, read_rows
 from koala_ray.sources.registry import examples
 
@@ -151,7 +151,9 @@ NOTHING = "no exchange of a user and an assistant"
     ],
 )
 def test_what_can_not_be_a_dialogue_says_why(row: object, why: str) -> None:
-    assert list(sharegpt.parse(row, 0)) == [Found("", None, why)]
+    with pytest.raises(RowRejected) as caught:
+        list(sharegpt.parse(row, 0))
+    assert caught.value.reason == why
 
 
 AB = [("user", "a"), ("assistant", "b")]
