@@ -1,8 +1,8 @@
 """Packing side by side: the same dialogues into rows of the same context, in one run.
 
 koala-ray:             the token step's packing, long dialogues dealt out over all rows, gaps closed by short ones.
-best-fit decreasing:   the longest first, each into the row with the least space that takes it (TRL's, Axolotl's way).
-first-fit decreasing:  the longest first, each into the first row that takes it.
+best-fit decreasing:   the longest first, each into the row with the least space that takes it (TRL's way).
+first-fit decreasing:  the longest first, each into the first row that takes it (Axolotl's way).
 in order:              the next row begins where a dialogue doesn't fit any more; nothing is sorted.
 
 Of real rows as they are, and of a corpus with the mixture's published proportions that is made from them. Variation

@@ -19,8 +19,6 @@ from koala_ray.sources.registry import SOURCES
 
 DISTILLED: tuple[SourceName, ...] = ("sharegpt", "hc3")
 OPEN: tuple[SourceName, ...] = ("oig", "alpaca", "hh", "webgpt", "summarize")
-OPTIONAL: tuple[SourceName, ...] = ("identity",)
-"""In a mixture only where a recipe names its files."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ def choose_sources(data: DataSettings) -> DataSettings:
     if data.mixture == "found":
         return data
     wanted = MIXTURES[data.mixture].sources
-    foreign = [name for name in data.sources if name not in wanted + OPTIONAL]
+    foreign = [name for name in data.sources if name not in wanted and not SOURCES[name].optional]
     if foreign:
         raise KoalaError(
             f"the mixture {data.mixture} has no {', '.join(foreign)}",
@@ -57,7 +55,7 @@ def choose_sources(data: DataSettings) -> DataSettings:
             mend=f"leave out data.sources.{foreign[0]}, or take another data.mixture",
         )
     named = {name: data.sources.get(name) or list(SOURCES[name].usual_names) for name in wanted}
-    optional = {name: data.sources[name] for name in OPTIONAL if name in data.sources}
+    optional = {name: globs for name, globs in data.sources.items() if SOURCES[name].optional}
     return data.model_copy(update={"sources": named | optional})
 
 

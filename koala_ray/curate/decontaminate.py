@@ -11,17 +11,17 @@ Scoring every pair would take a day and more. Four facts leave about one pair in
    without a match are the last ones, one match more there raises its own precision and shrinks no other's.
 3. By 1 and 2 a pair with k matches of order n scores at most what sacrebleu makes of the largest counts that 1 allows
    (:func:`_ceiling`), so the limit asks for a least k, and for most prompts of a dozen tokens or more it is at least
-   one trigram. Few turns share one with a prompt, and those that do are found by looking up the turn's n-grams.
+   one trigram. Few turns share one with a prompt, and those that do are found by looking up the turn's n-grams; most
+   of them are ruled out in turn by the words that they share.
 4. BLEU is at most 100 times the brevity penalty exp(1 - r/c): a turn of more than c·(1 - ln(limit/100)) tokens is out.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from itertools import chain
 
 from koala_ray.errors import KoalaError
@@ -61,6 +61,7 @@ class Contamination:
         self._limit = limit
         tokens = [tokenize(prompt) for prompt in self._prompts]
         self._lengths = [len(words) for words in tokens]
+        self._words = [Counter(words) for words in tokens]
         self._grams = [count_ngrams(words) for words in tokens]
         self._longest_turn = math.ceil(max(self._lengths, default=0) * (1 + math.log(100) - math.log(limit))) + 1
         self._orders = [_indexed_order(length, limit) for length in self._lengths]
@@ -88,15 +89,21 @@ class Contamination:
         if not shared:
             return ()
         found: list[int] = []
-        turn_grams: Counter[Gram] | None = None
+        needed = self._limit * (1 - SLACK)
+        words: frozenset[str] = frozenset()
+        grams: Counter[Gram] = Counter()
         # A shared n-gram counts as often as the prompt holds it: at least its clipped matches.
         for prompt, matches in Counter(chain.from_iterable(shared)).items():
-            length = self._lengths[prompt]
-            if matches < _least_matches(length, len(tokens), self._orders[prompt], self._limit):
+            length, order = self._lengths[prompt], self._orders[prompt]
+            if _ceiling(length, len(tokens), length, order, matches) <= needed:
                 continue
-            if turn_grams is None:
-                turn_grams = count_ngrams(tokens)
-            if _score(self._grams[prompt], length, turn_grams, len(tokens)) > self._limit:
+            words = words or frozenset(tokens)
+            own_words = self._words[prompt]
+            shared_words = sum([own_words[word] for word in own_words.keys() & words])
+            if _ceiling(length, len(tokens), shared_words, order, matches) <= needed:
+                continue
+            grams = grams or count_ngrams(tokens)
+            if _score(self._grams[prompt], length, grams, len(tokens)) > self._limit:
                 found.append(prompt)
         return tuple(sorted(found))
 
@@ -184,19 +191,16 @@ def _score_of_matches(matches: list[int], prompt_length: int, turn_length: int) 
     return BLEU.compute_bleu(matches, totals, **lengths, smooth_method="exp", effective_order=True).score
 
 
-def _ceiling(prompt_length: int, turn_length: int, order: int, matches: int) -> float:
-    """The highest score of a pair of these lengths that has so many matches of one order (fact 3 above)."""
-    most = [max(0, min(prompt_length, turn_length) - below) for below in range(MAX_ORDER)]
+@lru_cache(maxsize=2**16)
+def _ceiling(prompt_length: int, turn_length: int, shared_words: int, order: int, matches: int) -> float:
+    """The highest score of a pair with at most so many matches of one order.
+
+    ``shared_words`` are the prompt's tokens that the turn has as well, however often. An n-gram matches only where it
+    consists of such tokens, so there are at most ``shared_words - n + 1`` matches.
+    """
+    most = [max(0, min(prompt_length, turn_length, shared_words) - below) for below in range(MAX_ORDER)]
     lower, higher = most[: order - 1], most[order - 1 :]
     return _score_of_matches([*lower, *(min(matches, count) for count in higher)], prompt_length, turn_length)
-
-
-@cache
-def _least_matches(prompt_length: int, turn_length: int, order: int, limit: float) -> int:
-    """The fewest matches of one order with which a pair of these lengths may exceed the limit."""
-    most = min(prompt_length, turn_length) - order + 1
-    needed = limit * (1 - SLACK)
-    return bisect_left(range(most + 1), True, key=lambda k: _ceiling(prompt_length, turn_length, order, k) > needed)
 
 
 def _indexed_order(length: int, limit: float) -> int:
@@ -205,4 +209,4 @@ def _indexed_order(length: int, limit: float) -> int:
     A turn of the prompt's own length is the worst case: a shorter one has fewer matches, a longer one is penalized.
     """
     orders = range(min(INDEXED_ORDER, length), 0, -1)
-    return next((order for order in orders if _least_matches(length, length, order, limit) > 0), 1)
+    return next((order for order in orders if _ceiling(length, length, length, order, 0) <= limit * (1 - SLACK)), 1)

@@ -115,13 +115,18 @@ class Ledger:
         self.reject(source, by, reason, rows)
 
     def as_json(self) -> dict[str, Any]:
-        """Totals and every source's account, with the published counts beside it."""
+        """Totals and every source's account, with the published counts beside it.
+
+        In the sources' own order: a manifest that was read back has its keys sorted.
+        """
         accounts = self.sources.values()
         return {
             "rows_in": sum(account.rows_in for account in accounts),
             "rows_kept": sum(account.rows_kept for account in accounts),
             "rows_rejected": sum(account.rows_rejected for account in accounts),
-            "sources": {name: account.as_json() | _published(name) for name, account in self.sources.items()},
+            "sources": {
+                name: self.sources[name].as_json() | _published(name) for name in SOURCES if name in self.sources
+            },
         }
 
 

@@ -64,6 +64,8 @@ class Source:
     """What a raw value is where it belongs to another data set by the same publishers, in words; else None."""
     group: Callable[[object], str | None] | None = None
     """What neighbouring raw rows share that are parts of one conversation. Such rows reach ``parse`` as one list."""
+    optional: bool = False
+    """Read only where a recipe names its files."""
     many_answers: bool = False
     """Several raw rows ask the same on purpose (comparisons): duplicates are judged with their answers."""
 

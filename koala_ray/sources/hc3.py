@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from koala_ray.sources.base import Found, PublicFile, RowRejected, Source, record, single_turn, text_field
 
+ERROR = "!\\n"
+"""How the chat page's own messages begin ("!\\nnetwork error"), which were taken down as answers."""
 SIDES = (("human", "human_answers"), ("chatgpt", "chatgpt_answers"))
 
 
@@ -30,7 +32,10 @@ def parse(value: object, seed: int) -> Iterator[Found]:
 
 def _answer(side: str, question: str, row: dict[str, object], name: str) -> Found:
     try:
-        return Found(side, single_turn(question, text_field(row, name)))
+        answer = text_field(row, name)
+        if side.startswith("chatgpt") and answer.startswith(ERROR):
+            raise RowRejected("an error message of the chat page")
+        return Found(side, single_turn(question, answer))
     except RowRejected as rejected:
         return Found(side, None, rejected.reason)
 

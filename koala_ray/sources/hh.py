@@ -2,7 +2,7 @@
 
 A side is one text of ``\\n\\nHuman: …\\n\\nAssistant: …`` or, in converted copies, a list of ``role`` and ``content``.
 Only the turn where the sides part is learnt: what they share would be learnt under both markers. The sides,
-their markers and the two checks below are those of every other comparison as well.
+their markers and the two functions that reject both are those of every other comparison as well.
 """
 
 from __future__ import annotations
@@ -152,13 +152,13 @@ SOURCE = Source(
     citation="Bai et al., Training a Helpful and Harmless Assistant with Reinforcement Learning from Human "
     "Feedback, 2022",
     home=ADDRESS,
-    published="about 160K pairs, so 320K dialogues (the train files; the test files hold about 8.5K pairs more)",
+    published="about 160K pairs, so 320K dialogues (the train files)",
     published_rows=320_000,
     published_kept=None,
     files=tuple(
-        PublicFile(f"{ADDRESS}/resolve/main/{part}/{split}.jsonl.gz", f"hh/{part}-{split}.jsonl.gz")
+        # The publishers' test files are left to those who compare reward models on them.
+        PublicFile(f"{ADDRESS}/resolve/main/{part}/train.jsonl.gz", f"hh/{part}-train.jsonl.gz")
         for part in PARTS
-        for split in ("train", "test")
     ),
     parse=parse,
     refused=refused,

@@ -41,5 +41,6 @@ SOURCE = Source(
     published_kept=None,
     files=(),
     parse=parse,
+    optional=True,
     many_answers=True,
 )

@@ -53,8 +53,9 @@ def find_files(data: DataSettings) -> dict[str, list[storage.StoredFile]]:
 
 def _by_usual_names(root: str) -> dict[str, list[storage.StoredFile]]:
     # One listing for all: a bucket may hold far more than raw files. No source's name is the beginning of another's.
-    files = storage.list_files(root, [pattern for source in SOURCES.values() for pattern in source.usual_names])
-    found = {name: [f for f in files if f.relative.removeprefix("sources/").startswith(name)] for name in SOURCES}
+    usual = [name for name, source in SOURCES.items() if not source.optional]
+    files = storage.list_files(root, [pattern for name in usual for pattern in SOURCES[name].usual_names])
+    found = {name: [f for f in files if f.relative.removeprefix("sources/").startswith(name)] for name in usual}
     return {name: files for name, files in found.items() if files}
 
 

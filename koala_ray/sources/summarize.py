@@ -23,6 +23,8 @@ def parse(value: object, seed: int) -> Iterator[Found]:
     if len(summaries) != 2:
         raise RowRejected("not two summaries")
     try:
+        if record(value).get("split", "train") != "train":
+            raise RowRejected("not of the publishers' training split")
         better = _choice(record(value))
         post = _post(record(value).get("info"))
     except RowRejected as rejected:
@@ -90,7 +92,7 @@ SOURCE = Source(
     licence="CC-BY-4.0",
     citation="Stiennon et al., Learning to summarize from human feedback, 2020",
     home="https://github.com/openai/summarize-from-feedback",
-    published="about 93K comparisons, so 186K summaries (the publishers' split train; their files hold 86K more)",
+    published="about 93K comparisons, so 186K summaries (the training split; the files hold 86K comparisons more)",
     published_rows=186_000,
     published_kept=None,
     files=tuple(PublicFile(f"{ADDRESS}/{batch}.json", f"summarize/{batch}.json") for batch in BATCHES),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,8 @@ from koala_ray.mixture import condition, copies
 from koala_ray.recipe import DataSettings, TokenSettings
 from koala_ray.records import Example, Turn
 from koala_ray.tables import read_examples, read_table
-from koala_ray.tokens.long import split
-from koala_ray.tokens.template import OPENING, Rendered, fit, render
+from koala_ray.tokens.long import exchange_lengths, opening_tokens, split
+from koala_ray.tokens.template import Rendered, fit, render
 from koala_ray.tokens.tokenizer import Tokenizer
 
 SCHEMA = pa.schema(
@@ -89,19 +89,15 @@ def _fitted(
         return ([kept], note) if kept else ([], note)
     if tokens.long_dialogues == "drop":
         return [], TOO_LONG
-    exchanges = [end - begin for begin, end in pairwise([0, *whole.ends])]
-    parts = split(turns, exchanges, _opening_tokens(tokenizer), tokens.context)
+    opening = _opening_tokens(tokenizer)
+    parts = split(turns, exchange_lengths(whole.ends, opening), opening, tokens.context)
     fitted = [kept for piece in render(parts, tokenizer) if (kept := fit(piece, tokens.context)[0])]
     if not fitted:
         return [], TOO_LONG
     return fitted, "split" if len(fitted) > 1 else "cut"
 
 
-@lru_cache(maxsize=1)
-def _opening_tokens(tokenizer: Tokenizer) -> int:
-    """At most how many ids the words that open a dialogue add to its first segment."""
-    opened, plain = tokenizer.encode([f"{OPENING} USER: x", "USER: x"])
-    return len(opened) - len(plain) + 2 + (tokenizer.bos_id is not None)
+_opening_tokens = lru_cache(maxsize=1)(opening_tokens)
 
 
 class _Columns:

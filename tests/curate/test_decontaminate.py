@@ -196,10 +196,10 @@ PARTS = ["word ", "!", "a. ", "&amp;", "-\n", "<skipped>", "日本。", "a" * 20
 def test_a_turn_of_ten_million_characters_takes_a_moment(piece: str) -> None:
     index = Contamination([SENTENCE])
     turn = piece * (10_000_000 // len(piece))
-    started = time.perf_counter()
+    started = time.process_time()
     assert index.hits(turn) == ()
     # To tokenize all of it takes many times as long.
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def real_prompts(folder: Path) -> list[str]:

@@ -97,3 +97,10 @@ def test_an_unknown_source_is_no_source() -> None:
 def test_reasons_are_in_order() -> None:
     account = Account(rejected={"read": Counter({"b": 1, "a": 2})})
     assert list(account.as_json()["rejected"]) == ["a", "b"]
+
+
+def test_sources_keep_their_order_through_a_manifest_with_sorted_keys() -> None:
+    shown = Ledger.of(["sharegpt", "hc3", "alpaca"]).as_json()
+    again = Ledger.from_json(json.loads(json.dumps(shown, sort_keys=True))).as_json()
+    assert json.dumps(again) == json.dumps(shown)
+    assert list(again["sources"]) == ["sharegpt", "hc3", "alpaca"]

@@ -107,7 +107,7 @@ def test_both_sides_of_a_pair_share_their_split_and_their_key(tmp_path):
 def test_a_row_that_cannot_be_read_has_its_place_and_the_others_stay(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(
-        b'{"instruction": "a b c", "output": "x"}\n{"instruction": "cut o\n{"instruction": "d e f", "output": "y\xff"}\n'
+        b'{"instruction": "a b", "output": "x"}\n{"instruction": "cut o\n{"instruction": "d e f", "output": "y\xff"}\n'
     )
     assert verdicts(curated("alpaca", path)) == [
         (1, None, None),

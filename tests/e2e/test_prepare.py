@@ -17,6 +17,7 @@ from koala_ray.curate.ledger import LEDGER, read_ledger
 from koala_ray.curate.ledger_table import check
 from koala_ray.prepare import prepare
 from koala_ray.recipe import load_recipe
+from koala_ray.samples import write_samples
 from koala_ray.steps import is_committed
 from koala_ray.tables import part_files, read_table
 
@@ -52,34 +53,60 @@ def test_the_ledger_balances_on_every_real_file(ray_session, real_data, tmp_path
     assert figures["rows_kept"] / figures["rows_in"] > 0.95
 
 
-def test_the_result_depends_neither_on_the_number_of_cpus_nor_on_the_process(tiny_tokens, tmp_path):
-    environment = {**os.environ, "KOALA_RAY_CPUS": "1"}
-    done = koala("prepare", "tiny", "--out", str(tmp_path), "--json", env=environment)
+def test_the_ledger_balances_on_hostile_files(ray_session, tmp_path):
+    """Every sample file cut off, with bytes that are no text, or not what its name says, beside the whole ones."""
+    raw = tmp_path / "raw"
+    write_samples(raw)
+    for path in sorted((raw / "sources").iterdir()):
+        data = path.read_bytes()
+        copy = path.with_name(f"{path.name.split('.')[0]}_copy.{path.name.partition('.')[2]}")
+        copy.with_name(f"cut-{copy.name}").write_bytes(data[: len(data) * 2 // 3])
+        copy.with_name(f"bad-{copy.name}").write_bytes(data.replace(b"the", b"th\xff", 5).replace(b'"}', b'"', 1))
+        copy.with_name(f"none-{copy.name}").write_bytes(b"")
+        copy.with_name(f"other-{copy.name}").write_bytes(b'\xef\xbb\xbf[null, 5, {"a": [[]]},\r\n{"text": {}}')
+    globs = {
+        name: f'["sources/**{name}*"]' for name in ("sharegpt", "hc3", "oig", "alpaca", "hh", "webgpt", "summarize")
+    }
+    sets = [f"data.sources.{name}={glob}" for name, glob in globs.items()]
+    _, figures = prepare(load_recipe("tiny", sets, str(raw)), str(tmp_path / "out"))
+    assert_accounted(figures)
+    for name, account in figures["sources"].items():
+        assert account["rows_kept"] > 0, name
+        assert account["rejected"]["empty file"] >= 1
+        assert account["rejected"].keys() & {"not valid JSON", "cut-off JSON", "damaged compression"}
+        assert account["rejected"]["asks the same as an earlier row"] > 0
+
+
+def start_and_kill(arguments: list[str], step: str, out: Path) -> Path:
+    """Kill a command as soon as the step's folder is there; gives the folder, which is not committed."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "koala_ray", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        while process.poll() is None and not list(out.glob(f"{step}-*")):
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    (left,) = out.glob(f"{step}-*")
+    assert not is_committed(str(left))
+    return left
+
+
+def test_a_preparation_killed_in_each_step_gives_the_folder_of_an_undisturbed_one_on_any_number_of_cpus(
+    tiny_tokens, tmp_path
+):
+    arguments = ["prepare", "tiny", "--out", str(tmp_path), "--json"]
+    for step in ("curate", "tokens"):
+        left = start_and_kill(arguments, step, tmp_path)
+        (left / "examples-00099.parquet").write_bytes(b"left over")
+    done = koala(*arguments, env={**os.environ, "KOALA_RAY_CPUS": "1"})
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])
     assert figures["content_hash"] == tiny_tokens.manifest.content_hash
-    again = koala("prepare", "tiny", "--out", str(tmp_path), "--json", env=environment)
+    again = koala(*arguments)
     assert json.loads(again.stdout.splitlines()[-1])["skipped"]
     table = koala("ledger", figures["folder"], "--json")
     assert table.returncode == 0, table.stderr
     assert "hc3" in table.stdout
     assert json.loads(table.stdout.splitlines()[-1])["rows_in"] == figures["rows_in"]
-
-
-@pytest.mark.parametrize("step", ["curate", "tokens"])
-def test_a_preparation_killed_in_a_step_gives_the_same_folder_when_rerun(step, tiny_tokens, tmp_path):
-    arguments = [sys.executable, "-m", "koala_ray", "prepare", "tiny", "--out", str(tmp_path)]
-    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while process.poll() is None and not list(tmp_path.glob(f"{step}-*")):
-            time.sleep(0.01)
-    finally:
-        process.kill()
-        process.wait()
-    left = list(tmp_path.glob(f"{step}-*"))
-    assert left
-    assert not is_committed(str(left[0]))
-    Path(left[0], "examples-00099.parquet").write_bytes(b"left over")
-    done = koala("prepare", "tiny", "--out", str(tmp_path), "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1])["content_hash"] == tiny_tokens.manifest.content_hash

@@ -25,6 +25,14 @@ def parsed(row: object) -> list[Found]:
     return founds
 
 
+def parsed_or_rejected(row: object) -> list[Found] | str:
+    """What a row gives, or the reason why it gives nothing."""
+    try:
+        return parsed(row)
+    except RowRejected as rejected:
+        return rejected.reason
+
+
 WHO = (Turn("user", "Who are you?"), Turn("assistant", "A language model.", "positive", learn=True))
 
 
@@ -91,9 +99,6 @@ FIELDS = {"conversations": st.lists(MESSAGE | JSON, max_size=4) | JSON, **dict.f
 @settings(deadline=None, max_examples=300)
 @given(st.fixed_dictionaries({}, optional=FIELDS) | JSON)
 def test_any_row_is_kept_or_rejected(row: Any) -> None:
-    try:
-        found = parsed(row)
-    except RowRejected as rejected:
-        assert rejected.reason
-    else:
-        assert found == parsed(row)
+    found = parsed_or_rejected(row)
+    assert found
+    assert found == parsed_or_rejected(row)

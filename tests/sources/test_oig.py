@@ -14,6 +14,7 @@ from koala_ray.sources.base import Found, RowRejected
 from koala_ray.sources.oig import SOURCE
 
 NOTHING = "no exchange of a user and an assistant"
+TWO_REPAIRS = ("empty turn dropped", "turns of one role joined")
 
 
 def parsed(row: object) -> Found:
@@ -26,6 +27,14 @@ def parsed(row: object) -> Found:
         assert turn.text == turn.text.strip() != ""
         assert (turn.marker, turn.learn) == (("positive", True) if turn.role == "assistant" else ("none", False))
     return found
+
+
+def parsed_or_rejected(row: object) -> Found | str:
+    """What a row gives, or the reason why it gives nothing."""
+    try:
+        return parsed(row)
+    except RowRejected as rejected:
+        return rejected.reason
 
 
 def texts(found: Found) -> list[str]:
@@ -128,12 +137,9 @@ PIECES = st.lists(st.sampled_from(["<human>:", "<bot>:", "\n", "\n<bot>:", " ", 
 @settings(deadline=None, max_examples=300)
 @given(st.fixed_dictionaries({}, optional={"text": PIECES.map("".join) | JSON, "metadata": JSON}) | JSON)
 def test_any_row_is_kept_or_rejected(row: Any) -> None:
-    try:
-        found = parsed(row)
-    except RowRejected as rejected:
-        assert rejected.reason
-    else:
-        assert found == parsed(row)
+    found = parsed_or_rejected(row)
+    assert found
+    assert found == parsed_or_rejected(row)
 
 
 WORDS = st.text(min_size=1).map(lambda text: text.replace("<", "(").strip()).filter(bool)

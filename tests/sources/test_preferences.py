@@ -32,6 +32,14 @@ def parsed(source: str, row: object, seed: int = 0) -> list[Found]:
     return founds
 
 
+def parsed_or_rejected(source: str, row: object) -> list[Found] | str:
+    """What a row gives, or the reason why it gives nothing."""
+    try:
+        return parsed(source, row)
+    except RowRejected as rejected:
+        return rejected.reason
+
+
 def check(found: Found) -> None:
     if found.dialogue is None:
         assert found.reason
@@ -90,7 +98,7 @@ def talk(*texts: str) -> str:
         # a tag within a paragraph is text
         (
             talk("q", "a\nHuman: no\n Assistant: no, \n\n Human: no \n\nhuman: no"),
-            talk("Human: q".removeprefix("Human: "), "b"),
+            talk("q", "b"),
             "q / A\nHUMAN: NO\n ASSISTANT: NO, \n\n HUMAN: NO \n\nHUMAN: NO",
             "q / B",
         ),
@@ -527,7 +535,7 @@ def test_each_task_phrase_holds_each_text_once(phrases: tuple[str, ...], fields:
 
 def test_a_task_phrase_depends_on_the_seed_and_the_text_alone() -> None:
     chosen = [SUMMARIZE.index(choose(SUMMARIZE, seed, text)) for seed in (0, 1) for text in ("a", "b", "é")]
-    assert chosen == [10, 9, 3, 4, 6, 6], "another choice would change every prepared data set"
+    assert chosen == [10, 1, 9, 12, 8, 9], "another choice would change every prepared data set"
     seen = Counter(choose(SUMMARIZE, 0, f"text {number}") for number in range(1300))
     assert set(seen) == set(SUMMARIZE)
     assert min(seen.values()) > 60
@@ -555,16 +563,17 @@ def sample(source: str) -> Iterator[Any]:
     return map(json.loads, (gzip.decompress(data) if source == "hh" else data).splitlines())
 
 
-@pytest.mark.parametrize(
-    ("source", "kept", "rejected"), [("hh", 52, {}), ("webgpt", 50, {"tie": 2}), ("summarize", 44, {})]
-)
-def test_the_sample_corpus_is_read(source: str, kept: int, rejected: dict[str, int]) -> None:
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_sample_corpus_is_read(source: str) -> None:
     rows = list(sample(source))
-    founds = [found for row in rows for found in parsed(source, row)]
-    assert len(founds) == 2 * len(rows)
-    assert Counter(found.reason for found in founds if found.reason) == rejected
-    assert len([found for found in founds if found.dialogue]) == kept
-    assert not any(found.repairs for found in founds)
+    assert len(rows) > 10
+    ties = 0
+    for row in rows:
+        tie = row.get("score_0") == 0
+        ties += tie
+        assert reasons(source, row) == ["tie" if tie else ""] * 2
+        assert not any(found.repairs for found in parsed(source, row))
+    assert bool(ties) == (source == "webgpt")
 
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
@@ -622,13 +631,10 @@ NEARLY: dict[str, st.SearchStrategy[Any]] = {
 def test_any_row_is_kept_or_rejected_side_by_side(source: str, data: st.DataObject) -> None:
     row = data.draw(NEARLY[source] | JSON)
     SOURCES[source].refused(row)
-    try:
-        founds = parsed(source, row)
-    except RowRejected as rejected:
-        assert rejected.reason
-        return
-    assert [found.side for found in founds] == ["chosen", "rejected"]
-    assert founds == parsed(source, row)
+    founds = parsed_or_rejected(source, row)
+    assert isinstance(founds, str) or [found.side for found in founds] == ["chosen", "rejected"]
+    assert founds
+    assert founds == parsed_or_rejected(source, row)
 
 
 WORDS = st.text(min_size=1).filter(lambda text: text.strip() and "\n\n" not in text and "\0" not in text)
@@ -670,3 +676,15 @@ def test_a_well_formed_comparison_gives_two_dialogues(source: str, data: st.Data
     assert worse.dialogue[-1].learn
     assert better.dialogue[:-1] == worse.dialogue[:-1] or source == "webgpt"
     assert better.dialogue[-1].text != worse.dialogue[-1].text
+
+
+@pytest.mark.parametrize(("split", "reason"), [("train", ""), (None, "x"), ("valid1", "x"), (5, "x")])
+def test_summaries_outside_the_training_split_are_left_out(split: object, reason: str) -> None:
+    row = {
+        "info": {"post": "A long story."},
+        "summaries": [{"text": "Short."}, {"text": "Shorter."}],
+        "choice": 0,
+        "split": split,
+    }
+    reasons = [found.reason for found in SOURCES["summarize"].parse(row, 0)]
+    assert reasons == [reason and "not of the publishers' training split"] * 2

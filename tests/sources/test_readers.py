@@ -150,3 +150,13 @@ def test_alternate_always_alternates(messages: list[tuple[Role, str]]) -> None:
     assert all(turn.text for turn in dialogue)
     assert bool(repairs) == ([turn.text for turn in dialogue] != [text for _, text in messages])
     assert len(set(repairs)) == len(repairs)
+
+
+def test_hc3_takes_no_error_message_for_an_answer() -> None:
+    message = "!\\nToo many requests in 1 hour. Try again later."
+    row = {"question": "Why?", "human_answers": [message], "chatgpt_answers": [message, "!= means not equal."]}
+    assert [(found.side, found.reason) for found in hc3.parse(row, 0)] == [
+        ("human0", ""),
+        ("chatgpt0", "an error message of the chat page"),
+        ("chatgpt1", ""),
+    ]
