@@ -63,7 +63,19 @@ def words(path: tuple[str, ...]) -> str:
 
 
 def test_the_commands_that_others_rely_on() -> None:
-    assert {"prepare", "train", "generate", "run", "preview", "recipe", "cluster", "sample-data"} <= set(cli.commands)
+    assert {
+        "prepare",
+        "train",
+        "generate",
+        "run",
+        "preview",
+        "recipe",
+        "cluster",
+        "sample-data",
+        "sources",
+        "fetch",
+        "ledger",
+    } <= set(cli.commands)
 
 
 @pytest.mark.parametrize("path", ALL, ids=words)
@@ -111,7 +123,32 @@ WRONG = {
     "bad value": ("prepare tiny --set train.lr=x", "valid number", "train.lr", "'x'"),
     "batch that does not divide": ("run tiny --set train.batch_rows=3", "divide", "train", "batch_rows=4"),
     "unknown source": ("prepare tiny --set data.sources.hc4=[a]", "no setting", "hc4", "data.sources.hc3"),
-    "source without a reader": ("prepare tiny --set data.sources.hh=['*']", "no reader", "data.sources", "hc3"),
+    "source outside the mixture": (
+        "prepare tiny --set data.mixture=koala-distill --set data.sources.hh=['*'] --set model.base=model",
+        "has no hh",
+        "data.sources",
+        "data.mixture",
+    ),
+    "mixture that is not all there": (
+        "prepare tiny --set data.mixture=koala-all --data raw --set model.base=model",
+        "no file of sharegpt",
+        "raw",
+        "koala-ray fetch sharegpt",
+    ),
+    "another data set": (
+        "prepare tiny --data raw --set data.sources.hh=['red-team.jsonl'] --set model.base=model",
+        "red-team transcripts",
+        "red-team.jsonl",
+        "data.sources.hh",
+    ),
+    "prompt set that is not there": (
+        "prepare tiny --data raw --set curate.against=[nonesuch.jsonl] --set model.base=model",
+        "prompt set is not there",
+        "nonesuch.jsonl",
+        "JSON-lines",
+    ),
+    "unknown source to fetch": ("fetch hc4 --to o", "no source hc4", "fetch", "koala-ray sources"),
+    "ledger of no step": ("ledger raw", "not a finished step", "raw", "run the step"),
     "missing data folder": ("prepare tiny --data /nonexistent --out o", "data folder", "/nonexistent", "--data"),
     "data folder without data": ("prepare tiny --data empty --out o", "no raw file", "empty", "hc3"),
     "data of an unknown kind": ("prepare tiny --data nonesuch://b --out o", "nonesuch", "nonesuch://b", "s3://"),
@@ -163,6 +200,7 @@ def set_up(folder: Path) -> None:
     (folder / "empty").mkdir()
     (folder / "raw").mkdir()
     (folder / "raw" / "alpaca.json").write_text('[{"instruction": "a", "output": "b"}]')
+    (folder / "raw" / "red-team.jsonl").write_text('{"transcript": "x", "rating": 1}')
     (folder / "model").mkdir()
     (folder / "model" / "config.json").write_text("{}")
 

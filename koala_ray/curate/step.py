@@ -80,16 +80,15 @@ def _prompt_sets(recipe: Recipe) -> list[PromptSet]:
     data = None if recipe.data.root == SAMPLE_ROOT else recipe.data.root
     if recipe.curate.against:
         return [load_prompts(name, data=data) for name in recipe.curate.against]
-    found = stored_sets(data)
-    if not found:
-        say("no stored prompt set is there to hold rows against (prompts/ below --data, or $KOALA_DATA)")
-    return found
+    return stored_sets(data)
 
 
 def _build(
     folder: str, tasks: list[dict[str, str]], prompts: list[PromptSet], recipe: Recipe, provenance: dict[str, Any]
 ) -> dict[str, Any]:
     walk = _Walk(tasks, prompts, recipe.curate)
+    if not prompts and recipe.curate.decontaminate != "off":
+        say("no stored prompt set is there to hold rows against (prompts/ below --data, or $KOALA_DATA)")
     with (
         PartWriter(folder, EXAMPLES, example_schema(), ROWS_PER_PART) as examples,
         PartWriter(folder, REJECTED, rejected_schema(), ROWS_PER_PART) as rejected,

@@ -42,6 +42,13 @@ def find_files(data: DataSettings) -> dict[str, list[storage.StoredFile]]:
     for name in SOURCE_NAMES:
         if name in data.sources:
             wanted[name] = storage.list_files(root, data.sources[name])
+            if not wanted[name] and data.sources[name] == list(SOURCES[name].usual_names):
+                raise KoalaError(
+                    f"no file of {name} is there under its usual names, and the mixture asks for it",
+                    where=root,
+                    mend=f"`koala-ray fetch {name} --to {root}`, name your files {name}/*.json and the like, say where "
+                    f"they are (--set 'data.sources.{name}=[\"GLOB\"]'), or take another data.mixture",
+                )
             if not wanted[name]:
                 raise KoalaError(
                     f"no file matches {', '.join(data.sources[name])}",
