@@ -110,6 +110,7 @@ def trl_trainer(
     """TRL's SFTTrainer up to where it would train."""
     from trl import SFTConfig, SFTTrainer
 
+    use_threads(processes is None)
     config = SFTConfig(
         output_dir=str(folder / "trl"),
         packing=True,
@@ -135,17 +136,28 @@ def datasets_map(texts: Any, tokenizer: Any, processes: int | None) -> Result:
     def tokenized(batch: dict[str, list[str]]) -> dict[str, Any]:
         return {"input_ids": tokenizer(batch["text"], add_special_tokens=False)["input_ids"]}
 
+    use_threads(processes is None)
     done = texts.map(tokenized, batched=True, num_proc=processes, remove_columns=["text"])
     return {"tokens": pc.sum(pc.list_value_length(done.with_format("arrow")[:]["input_ids"])).as_py()}
 
 
+def use_threads(wanted: bool) -> None:
+    """Let tokenizers use threads or not, which forked processes must not.
+
+    It is said for each way: datasets turns them off when it forks, and leaves them off.
+    """
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if wanted else "false"
+
+
 def at_once(texts: list[str], encode: Callable[[list[str]], list[list[int]]]) -> Result:
     """The tokenizer on all texts at once, and on all cores."""
+    use_threads(True)
     return {"tokens": sum(map(len, encode(texts)))}
 
 
 def one_by_one(texts: list[str], encode: Callable[[list[str]], list[list[int]]]) -> Result:
     """The tokenizer on one text after the other."""
+    use_threads(True)
     return {"tokens": sum(len(encode([text])[0]) for text in texts)}
 
 
@@ -240,8 +252,9 @@ class Bench:
         cpu: dict[str, list[float]] = {}
         made: dict[str, Result] = {}
         note = ""
-        # New processes with one thread each, as Ray's are.
+        # New processes, told of one CPU each, as Ray's are.
         os.environ["OMP_NUM_THREADS"] = "1"
+        use_threads(True)
         first = ({"uri": [self.parts[0]]}, self.recipe.model.base, self.recipe.tokens, self.recipe.data)
         with get_context("spawn").Pool(PROCESSES, tokenize_part, first) as pool:
             del os.environ["OMP_NUM_THREADS"]
@@ -320,8 +333,6 @@ def main() -> None:
     parser.add_argument("--without-ray", action="store_true", help="leave out the step through Ray")
     options = parser.parse_args()
     set_switches()
-    # Set by hand it would also hold in datasets' forked processes, which then hang: tokenizers' threads stay behind.
-    del os.environ["TOKENIZERS_PARALLELISM"]
     quiet_transformers()
     warnings.simplefilter("ignore", FutureWarning)
     print(machine_line("datasets", "tokenizers", "sentencepiece", "transformers", "trl", "ray"))
