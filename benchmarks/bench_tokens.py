@@ -35,8 +35,7 @@ import pyarrow.compute as pc
 from corpus import FILES, default_data, make_corpus
 from measure import Spread, cpu_seconds, llama_tokenizer, machine_line, markdown
 
-from koala_ray.curate.ledger import Ledger
-from koala_ray.curate.step import EXAMPLES, ROWS_PER_PART
+from koala_ray.curate.ledger import EXAMPLES, Ledger
 from koala_ray.models.resolve import resolve
 from koala_ray.quiet import quiet_transformers, set_switches
 from koala_ray.recipe import Recipe, load_recipe
@@ -44,14 +43,14 @@ from koala_ray.records import Example, example_schema
 from koala_ray.sources.raw import RawRow, read_rows
 from koala_ray.sources.registry import examples
 from koala_ray.steps import run_step
-from koala_ray.tables import PartWriter, part_files
+from koala_ray.tables import PartWriter, groups_of, part_files
 from koala_ray.tokens.pack import pack
 from koala_ray.tokens.scratch import Scratch
 from koala_ray.tokens.shards import write_shards
 from koala_ray.tokens.step import tokenize
 from koala_ray.tokens.template import END, MARKERS, as_text
 from koala_ray.tokens.tokenizer import Tokenizer
-from koala_ray.tokens.worker import tokenize_part
+from koala_ray.tokens.worker import tokenize_group
 
 CONTEXT = 2048
 PROCESSES = 2
@@ -83,18 +82,18 @@ def read_dialogues(source: str, folder: Path, limit: int) -> list[Example]:
     raise SystemExit(f"{folder} holds only {len(found):,} dialogues of {source}")
 
 
-def ours(parts: Sequence[str], recipe: Recipe, pool: Pool, folder: Path) -> Result:
+def ours(parts: Sequence[str], rows: int, recipe: Recipe, pool: Pool, folder: Path) -> Result:
     """What the token step does with the parts of a curated folder, without Ray."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    task = partial(tokenize_part, base=recipe.model.base, tokens=recipe.tokens, data=recipe.data)
+    task = partial(tokenize_group, base=recipe.model.base, tokens=recipe.tokens, data=recipe.data)
     scratch = Scratch(folder, "train")
-    for table in pool.imap(task, [{"uri": [uri]} for uri in parts]):
+    for table in pool.imap(task, [{"uri": [parts[part]], "group": [group]} for part, group in groups_of(rows)]):
         scratch.add(table.filter(pc.is_null(table["filter"])))
     dialogues, _, _ = scratch.dialogues()
     packs = pack(dialogues.lengths.tolist(), CONTEXT)
-    rows = write_shards(str(folder / "shards"), dialogues, packs, epochs=1, seed=0)
-    return {"tokens": scratch.tokens, "learnt": int(dialogues.learnt.sum()), "packs": rows}
+    packed = write_shards(str(folder / "shards"), dialogues, packs, epochs=1, seed=0)
+    return {"tokens": scratch.tokens, "learnt": int(dialogues.learnt.sum()), "packs": packed}
 
 
 def through_ray(curated: Any, recipe: Recipe, folder: Path) -> Result:
@@ -170,7 +169,7 @@ class Bench:
         self.recipe = load_recipe("tiny", sets)
         self.tokenizer = Tokenizer.load(base)
         curated = folder / "curated"
-        with PartWriter(str(curated), EXAMPLES, example_schema(), ROWS_PER_PART) as writer:
+        with PartWriter(str(curated), EXAMPLES, example_schema()) as writer:
             writer.add(pa.Table.from_pylist([row.as_row() for row in rows], schema=example_schema()))
         self.parts = part_files(str(curated), EXAMPLES)
         ledger = Ledger.of([source])
@@ -236,7 +235,7 @@ class Bench:
         """All ways by name, ours first, each peer with its best setting."""
         encode = self.tokenizer.encode
         chosen: dict[str, Way] = {
-            "koala-ray, 2 processes": partial(ours, self.parts, self.recipe, pool, self.folder / "ours")
+            "koala-ray, 2 processes": partial(ours, self.parts, len(self.rows), self.recipe, pool, self.folder / "ours")
         }
         for peer, settings in reversed(self.peers.items()):
             seconds = {setting: timed(way)[0] for setting, way in settings.items()}
@@ -255,8 +254,8 @@ class Bench:
         # New processes, told of one CPU each, as Ray's are.
         os.environ["OMP_NUM_THREADS"] = "1"
         use_threads(True)
-        first = ({"uri": [self.parts[0]]}, self.recipe.model.base, self.recipe.tokens, self.recipe.data)
-        with get_context("spawn").Pool(PROCESSES, tokenize_part, first) as pool:
+        first = ({"uri": [self.parts[0]], "group": [0]}, self.recipe.model.base, self.recipe.tokens, self.recipe.data)
+        with get_context("spawn").Pool(PROCESSES, tokenize_group, first) as pool:
             del os.environ["OMP_NUM_THREADS"]
             ways = self.ways(pool)
             next(iter(ways.values()))()  # both processes have loaded the tokenizer by now

@@ -17,10 +17,12 @@ import pyarrow.parquet as pq
 from koala_ray import storage
 from koala_ray.records import Example, Turn, example_schema
 
-ROWS_PER_PART = 1024
+ROWS_PER_PART = 8192
+ROWS_PER_GROUP = 2048
+"""Rows that are read together: a task's worth."""
 
 
-def write_table(uri: str, table: pa.Table, row_group_size: int = ROWS_PER_PART) -> None:
+def write_table(uri: str, table: pa.Table, row_group_size: int = ROWS_PER_GROUP) -> None:
     """Write one Parquet file."""
     with storage.open_write(uri) as file:
         pq.write_table(table, file, compression="zstd", row_group_size=row_group_size, use_dictionary=False)
@@ -30,6 +32,18 @@ def read_table(uri: str) -> pa.Table:
     """Read one Parquet file."""
     with storage.open_read(uri) as file:
         return pq.read_table(file)
+
+
+def read_group(uri: str, group: int) -> pa.Table:
+    """Read one row group of a Parquet file."""
+    with storage.open_read(uri) as file:
+        return pq.ParquetFile(file).read_row_group(group)
+
+
+def groups_of(rows: int) -> list[tuple[int, int]]:
+    """The (part, row group) pairs, in order, that a :class:`PartWriter` makes of so many rows."""
+    per_part = ROWS_PER_PART // ROWS_PER_GROUP
+    return [divmod(group, per_part) for group in range(-(-rows // ROWS_PER_GROUP))]
 
 
 class PartWriter:
@@ -68,7 +82,7 @@ class PartWriter:
     def _write(self, table: pa.Table) -> None:
         # combine_chunks: how the rows arrived must not show in the bytes.
         name = f"{self.prefix}-{self.parts:05d}.parquet"
-        write_table(storage.join(self.folder, name), table.combine_chunks(), self.rows_per_part)
+        write_table(storage.join(self.folder, name), table.combine_chunks())
         self.parts += 1
 
 

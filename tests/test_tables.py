@@ -13,10 +13,14 @@ from hypothesis import strategies as st
 
 from koala_ray.records import Example, Turn, example_schema, rejected_schema
 from koala_ray.tables import (
+    ROWS_PER_GROUP,
+    ROWS_PER_PART,
     PartWriter,
     dialogues_of,
+    groups_of,
     part_files,
     read_examples,
+    read_group,
     read_table,
     turns_column,
     write_table,
@@ -151,3 +155,14 @@ def test_examples_come_back_from_a_table() -> None:
     assert read_examples(table) == examples
     assert read_examples(table.slice(1, 1)) == examples[1:2]
     assert read_examples(table.slice(0, 0)) == []
+
+
+@pytest.mark.parametrize("rows", [0, 1, ROWS_PER_GROUP, ROWS_PER_GROUP + 1, ROWS_PER_PART, 2 * ROWS_PER_PART + 5])
+def test_groups_are_found_by_the_number_of_rows(rows: int, tmp_path: Path) -> None:
+    schema = pa.schema([("n", pa.int64())])
+    with PartWriter(str(tmp_path), "x", schema) as writer:
+        writer.add(pa.table({"n": range(rows)}))
+    parts = part_files(str(tmp_path), "x")
+    tables = [read_group(parts[part], group) for part, group in groups_of(rows)]
+    assert [table.num_rows for table in tables[:-1]] == [ROWS_PER_GROUP] * (len(tables) - 1)
+    assert [n for table in tables for n in table["n"].to_pylist()] == list(range(rows))

@@ -27,6 +27,8 @@ FILTERS = (
 """What a row passes, in order. The last two belong to the token step."""
 LEDGER = "ledger.json"
 PAGE = "ledger.html"
+EXAMPLES, REJECTED = "examples", "rejected"
+"""How the Parquet parts of kept and rejected rows begin."""
 
 
 @dataclass

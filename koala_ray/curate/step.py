@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from koala_ray import storage
 from koala_ray.curate.duplicates import Duplicates
-from koala_ray.curate.ledger import LEDGER, PAGE, Ledger
+from koala_ray.curate.ledger import EXAMPLES, LEDGER, PAGE, REJECTED, Ledger
 from koala_ray.curate.ledger_page import page
 from koala_ray.curate.near_duplicates import NearDuplicates
 from koala_ray.curate.worker import FilterSettings, curate_rows, split_file
@@ -33,8 +33,6 @@ from koala_ray.tables import PartWriter
 
 FORMAT = 3
 """Raised when the same raw files would give other examples."""
-EXAMPLES, REJECTED = "examples", "rejected"
-ROWS_PER_PART = 8192
 FILES_AT_ONCE = 2
 """Raw files that are split at the same time: it is reading, not work, and they wait in the object store."""
 BLOCK_BYTES = 8 << 20
@@ -90,8 +88,8 @@ def _build(
     if not prompts and recipe.curate.decontaminate != "off":
         say("no stored prompt set is there to hold rows against (prompts/ below --data, or $KOALA_DATA)")
     with (
-        PartWriter(folder, EXAMPLES, example_schema(), ROWS_PER_PART) as examples,
-        PartWriter(folder, REJECTED, rejected_schema(), ROWS_PER_PART) as rejected,
+        PartWriter(folder, EXAMPLES, example_schema()) as examples,
+        PartWriter(folder, REJECTED, rejected_schema()) as rejected,
         Progress("curate", None, "rows") as bar,
     ):
         for table in _stream(tasks, _filter_settings(recipe, prompts)):

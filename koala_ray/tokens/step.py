@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from koala_ray import storage
-from koala_ray.curate.ledger import LEDGER, PAGE, Ledger
+from koala_ray.curate.ledger import EXAMPLES, LEDGER, PAGE, REJECTED, Ledger
 from koala_ray.curate.ledger_page import page
 from koala_ray.errors import KoalaError
 from koala_ray.progress import Progress
@@ -22,12 +22,12 @@ from koala_ray.recipe import Recipe
 from koala_ray.records import rejected_schema
 from koala_ray.session import connect
 from koala_ray.steps import StepResult, run_step
-from koala_ray.tables import PartWriter, part_files
+from koala_ray.tables import PartWriter, groups_of, part_files
 from koala_ray.tokens.pack import fill, pack
 from koala_ray.tokens.scratch import Scratch
 from koala_ray.tokens.shards import write_shards
 from koala_ray.tokens.tokenizer import Tokenizer
-from koala_ray.tokens.worker import tokenize_part
+from koala_ray.tokens.worker import tokenize_group
 
 FORMAT = 2
 """Raised when the same examples would give other rows."""
@@ -65,11 +65,11 @@ def _build(folder: str, recipe: Recipe, curated: StepResult) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="koala-ray-tokens-") as scratch:
         splits = {name: Scratch(Path(scratch), name) for name in (TRAIN, HELDOUT)}
         with (
-            PartWriter(folder, "rejected", rejected_schema()) as rejected,
+            PartWriter(folder, REJECTED, rejected_schema()) as rejected,
             Progress("tokenize", curated.manifest.counts["rows_kept"], "rows") as bar,
         ):
             done = 0
-            for table in _stream(recipe, part_files(curated.folder, "examples")):
+            for table in _stream(recipe, curated):
                 lost = table.filter(pc.is_valid(table["filter"]))
                 for row in lost.select(["source", "filter", "reason"]).to_pylist():
                     ledger.reject_kept(row["source"], row["filter"], row["reason"])
@@ -126,13 +126,15 @@ def _build(folder: str, recipe: Recipe, curated: StepResult) -> dict[str, Any]:
     return counts
 
 
-def _stream(recipe: Recipe, parts: list[str]) -> Iterator[pa.Table]:
-    """The tokenized dialogues of all parts, in order. Without a part there is nothing for Ray Data to do."""
-    if not parts:
+def _stream(recipe: Recipe, curated: StepResult) -> Iterator[pa.Table]:
+    """The tokenized dialogues of all examples, in order. Without a row there is nothing for Ray Data to do."""
+    parts = part_files(curated.folder, EXAMPLES)
+    tasks = [{"uri": parts[part], "group": group} for part, group in groups_of(curated.manifest.counts["rows_kept"])]
+    if not tasks:
         return
     ray = connect()
-    stream = ray.data.from_items([{"uri": uri} for uri in parts], override_num_blocks=len(parts)).map_batches(
-        tokenize_part, batch_size=1, fn_args=[recipe.model.base, recipe.tokens, recipe.data]
+    stream = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
+        tokenize_group, batch_size=1, fn_args=[recipe.model.base, recipe.tokens, recipe.data]
     )
     yield from stream.iter_batches(batch_size=None, batch_format="pyarrow")
 

@@ -85,15 +85,23 @@ def as_text(turns: Sequence[Turn]) -> str:
     return "".join(segment.text + (END if segment.ends else "") for segment in segments(turns))
 
 
-def render(dialogues: Iterable[Sequence[Turn]], tokenizer: Tokenizer) -> list[Rendered]:
+def render(
+    dialogues: Iterable[Sequence[Turn]], tokenizer: Tokenizer, known: dict[str, list[int]] | None = None
+) -> list[Rendered]:
     """The ids and masks of dialogues, tokenized in one batch, each distinct segment once.
 
     The sides of a comparison share all segments but one, and HC3's answers their question.
+
+    Args:
+        dialogues: the dialogues' turns.
+        tokenizer: of the base model.
+        known: the ids of segments that were tokenized before; those of new ones are added.
     """
+    known = {} if known is None else known
     plans = [list(segments(turns)) for turns in dialogues]
-    texts = list(dict.fromkeys(segment.text for plan in plans for segment in plan))
-    pieces = dict(zip(texts, tokenizer.encode(texts), strict=True))
-    return [_assemble(plan, pieces, tokenizer) for plan in plans]
+    texts = [text for text in dict.fromkeys(segment.text for plan in plans for segment in plan) if text not in known]
+    known.update(zip(texts, tokenizer.encode(texts), strict=True))
+    return [_assemble(plan, known, tokenizer) for plan in plans]
 
 
 def prompt_ids(turns: Sequence[Turn], tokenizer: Tokenizer, marker: Marker = "positive") -> list[int]:

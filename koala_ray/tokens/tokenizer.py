@@ -41,6 +41,8 @@ class FastBackend:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        if threads := _task_threads():
+            os.environ.setdefault("RAYON_NUM_THREADS", str(threads))  # read when the first batch is encoded
         # Without this, a user who types the end-of-sequence token ends a turn.
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_truncation()
@@ -68,6 +70,11 @@ class FastBackend:
         return str(self._tokenizer.to_str()).encode()
 
 
+def _task_threads() -> int:
+    """How many threads this process should use: Ray says so to a task by this variable; 0 where nobody does."""
+    return int(os.environ.get("OMP_NUM_THREADS") or 0)
+
+
 class SentencePieceBackend:
     """SentencePiece itself, where a model publishes ``tokenizer.model``, as LLaMA does.
 
@@ -79,8 +86,7 @@ class SentencePieceBackend:
         from sentencepiece import SentencePieceProcessor
 
         self._path = path
-        # Ray tells a task by this variable how many CPUs it has.
-        self._threads = int(os.environ.get("OMP_NUM_THREADS") or -1)
+        self._threads = _task_threads() or -1
         self._processor = SentencePieceProcessor(model_file=path)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""What Ray Data's tasks do in the token step: one part of curated examples → rendered, masked dialogues."""
+"""What Ray Data's tasks do in the token step: a group of curated examples → rendered, masked dialogues."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 from koala_ray.mixture import condition, copies
 from koala_ray.recipe import DataSettings, TokenSettings
 from koala_ray.records import Example, Turn
-from koala_ray.tables import read_examples, read_table
+from koala_ray.tables import read_examples, read_group
 from koala_ray.tokens.long import exchange_lengths, opening_tokens, split
 from koala_ray.tokens.template import Rendered, fit, render
 from koala_ray.tokens.tokenizer import Tokenizer
@@ -41,9 +41,9 @@ SCHEMA = pa.schema(
 TOO_LONG = "longer than the context"
 
 
-def tokenize_part(task: dict[str, Any], base: str, tokens: TokenSettings, data: DataSettings) -> pa.Table:
-    """One Parquet part of examples → the dialogues that are packed, in order, as a table of :data:`SCHEMA`."""
-    table = read_table(str(task["uri"][0]))
+def tokenize_group(task: dict[str, Any], base: str, tokens: TokenSettings, data: DataSettings) -> pa.Table:
+    """One row group of examples → the dialogues that are packed, in order, as a table of :data:`SCHEMA`."""
+    table = read_group(str(task["uri"][0]), int(task["group"][0]))
     return tokenize_examples(read_examples(table), _tokenizer(base), tokens, data)
 
 
@@ -70,9 +70,10 @@ def tokenize_examples(
         else:
             chosen.append((example, times))
             conditioned.append(turns)
-    rendered = render(conditioned, tokenizer)
+    known: dict[str, list[int]] = {}
+    rendered = render(conditioned, tokenizer, known)
     for (example, times), turns, whole in zip(chosen, conditioned, rendered, strict=True):
-        pieces, note = _fitted(turns, whole, tokenizer, tokens)
+        pieces, note = _fitted(turns, whole, tokenizer, tokens, known)
         if pieces:
             out.keep(example, pieces, times, note)
         else:
@@ -81,7 +82,11 @@ def tokenize_examples(
 
 
 def _fitted(
-    turns: tuple[Turn, ...], whole: Rendered, tokenizer: Tokenizer, tokens: TokenSettings
+    turns: tuple[Turn, ...],
+    whole: Rendered,
+    tokenizer: Tokenizer,
+    tokens: TokenSettings,
+    known: dict[str, list[int]],
 ) -> tuple[list[Rendered], str]:
     """A dialogue as what fits the context: the pieces and what was done, or no piece and why."""
     if len(whole.ids) <= tokens.context or tokens.long_dialogues == "cut":
@@ -91,7 +96,7 @@ def _fitted(
         return [], TOO_LONG
     opening = _opening_tokens(tokenizer)
     parts = split(turns, exchange_lengths(whole.ends, opening), opening, tokens.context)
-    fitted = [kept for piece in render(parts, tokenizer) if (kept := fit(piece, tokens.context)[0])]
+    fitted = [kept for piece in render(parts, tokenizer, known) if (kept := fit(piece, tokens.context)[0])]
     if not fitted:
         return [], TOO_LONG
     return fitted, "split" if len(fitted) > 1 else "cut"

@@ -10,7 +10,7 @@ import pytest
 import sacrebleu
 
 from koala_ray import storage
-from koala_ray.curate.step import EXAMPLES
+from koala_ray.curate.ledger import EXAMPLES
 from koala_ray.prepare import prepare
 from koala_ray.prompts import load_prompts
 from koala_ray.recipe import load_recipe
