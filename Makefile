@@ -52,10 +52,15 @@ format: .venv/.dev  ## Put the code into its form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: .venv/.dev  ## Measure the claims of docs/benchmarks.md on this machine
+.venv/.bench: .venv/.dev benchmarks/requirements.txt
+	@echo "installing the peers to compare with …"
+	@$(PIP) -r benchmarks/requirements.txt
+	@touch $@
+
+bench: .venv/.bench  ## Measure the claims of docs/benchmarks.md on this machine (an hour; real rows in $$KOALA_DATA)
 	@for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
-constraints: .venv/.dev  ## Write constraints.txt from what .venv holds
+constraints: .venv/.dev  ## Write constraints.txt from what .venv holds (a new one, without the benchmarks' peers)
 	@{ echo "# The versions that koala-ray was tested with. Written by make constraints."; \
 	   $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.txt
 

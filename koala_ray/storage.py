@@ -25,20 +25,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from koala_ray.errors import KoalaError
+from koala_ray.faults import BODY_ATTEMPTS, guarded, is_remote, refuse_failing, refuse_unwritable, s3_options
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 CHUNK = 1 << 20
-ATTEMPTS = 5
-"""How often one request to S3 is sent at most, unless ``AWS_MAX_ATTEMPTS`` is set."""
-BODY_ATTEMPTS = 3
-"""How often a request is made anew whose answer broke off or stalled. It multiplies the tries above: s3fs
-repeats what botocore gave up on, twice over while it reads. With its own 5, a dead endpoint would hold up for hours."""
-CONNECT_TIMEOUT, READ_TIMEOUT = 10, 30
-"""Seconds until a connection must stand, and in which some byte must come."""
-CLIENTS = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google")
-"""The packages whose errors say that an object store can't be used."""
 PART = ".part-"
 """How the name of a file begins that is being written; what a killed process leaves of one is never listed."""
 
@@ -50,11 +42,6 @@ class StoredFile:
     uri: str
     relative: str
     size: int
-
-
-def is_remote(uri: str) -> bool:
-    """Whether the path names an object store rather than a folder of this machine."""
-    return "://" in uri and not uri.startswith("file://")
 
 
 def absolute(uri: str | os.PathLike[str]) -> str:
@@ -82,7 +69,7 @@ def filesystem(uri: str) -> tuple[AbstractFileSystem, str]:
 
     s3 = absolute(uri).startswith(("s3://", "s3a://"))
     try:
-        fs, path = url_to_fs(absolute(uri), **(_s3_options() if s3 else {}))
+        fs, path = url_to_fs(absolute(uri), **(s3_options() if s3 else {}))
     except (ValueError, ImportError) as error:
         raise KoalaError(
             f"this kind of storage can't be opened: {error}",
@@ -92,19 +79,6 @@ def filesystem(uri: str) -> tuple[AbstractFileSystem, str]:
     if s3:
         fs.retries = BODY_ATTEMPTS  # s3fs has no option for it
     return fs, path
-
-
-def _s3_options() -> dict[str, Any]:
-    """What s3fs is opened with. It names the file system in fsspec's cache, and goes with it to Ray's workers."""
-    from fsspec.config import conf
-
-    retries = {
-        "mode": os.environ.get("AWS_RETRY_MODE") or "standard",
-        "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS") or ATTEMPTS),
-    }
-    own = {"connect_timeout": CONNECT_TIMEOUT, "read_timeout": READ_TIMEOUT, "retries": retries}
-    # fsspec would let ours replace the user's whole dictionary.
-    return {"config_kwargs": {**own, **conf.get("s3", {}).get("config_kwargs", {})}}
 
 
 def arrow_filesystem(uri: str) -> tuple[Any, str]:
@@ -127,7 +101,7 @@ def exists(uri: str) -> bool:
     if not is_remote(uri):
         return bool(fs.exists(path))
     fs.invalidate_cache()
-    with _refuse_failing(uri):
+    with refuse_failing(uri):
         try:
             fs.info(path)  # s3fs's own `exists` takes any failure to ask for a bucket as a no
         except FileNotFoundError:
@@ -143,71 +117,8 @@ def is_folder(uri: str) -> bool:
     """
     fs, path = filesystem(uri)
     fs.invalidate_cache()
-    with _refuse_failing(uri):
+    with refuse_failing(uri):
         return bool(fs.isdir(path))
-
-
-@contextmanager
-def _refuse_failing(uri: str) -> Iterator[None]:
-    """Turn what an object store's client says when its retries are used up into an error that can be mended.
-
-    Whatever runs inside must be the store's alone: any error of the operating system's kind is taken as its own.
-    A local disk's errors, and that a file isn't there, pass unchanged.
-    """
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        client = type(error).__module__.partition(".")[0] in CLIENTS
-        if not is_remote(uri) or not (client or isinstance(error, OSError)):
-            raise
-        # Where s3fs made an OSError of the server's answer, that answer is its cause.
-        said = " ".join(str(error if client else error.__cause__ or error).split())
-        raise KoalaError(
-            f"this storage can't be used: {said or type(error).__name__}",
-            where=uri,
-            mend="check the credentials (AWS_ACCESS_KEY_ID, AWS_PROFILE, …), AWS_ENDPOINT_URL and the network, "
-            "then run it again; a higher AWS_MAX_ATTEMPTS makes it try longer",
-        ) from error
-
-
-class _Guarded(io.RawIOBase):
-    """An open file whose own failures, and only these, are refused as its storage's.
-
-    What goes wrong with the content in the hands of whoever reads or makes it stays what it is.
-    Closing it leaves the file itself open: whoever opened that decides what becomes of it.
-    """
-
-    def __init__(self, file: IO[bytes], uri: str) -> None:
-        self._file, self._uri = file, uri
-
-    def readable(self) -> bool:
-        return self._file.readable()
-
-    def writable(self) -> bool:
-        return self._file.writable()
-
-    def seekable(self) -> bool:
-        return self._file.seekable()
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def readinto(self, buffer: Any) -> int:
-        with _refuse_failing(self._uri):
-            return int(cast(Any, self._file).readinto(buffer))
-
-    def readall(self) -> bytes:
-        with _refuse_failing(self._uri):
-            return self._file.read()
-
-    def write(self, data: Any) -> int:
-        with _refuse_failing(self._uri), refuse_unwritable(self._uri):
-            return self._file.write(data)
 
 
 @contextmanager
@@ -218,10 +129,10 @@ def open_read(uri: str, compression: str | None = None) -> Iterator[IO[bytes]]:
         KoalaError: the object store fails, on opening it or while it is read.
     """
     fs, path = filesystem(uri)
-    with _refuse_failing(uri):
+    with refuse_failing(uri):
         opened = fs.open(path, "rb")
     with opened:
-        file = io.BufferedReader(_Guarded(opened, uri), CHUNK) if is_remote(uri) else opened
+        file = io.BufferedReader(guarded(opened, uri), CHUNK) if is_remote(uri) else opened
         if compression == "infer" and path.endswith((".zst", ".zstd")):
             import pyarrow as pa
 
@@ -244,7 +155,7 @@ def open_write(uri: str) -> Iterator[IO[bytes]]:
         KoalaError: the place can't be written, or the object store fails.
     """
     with (_uploaded if is_remote(uri) else _renamed)(uri) as file:
-        yield cast(IO[bytes], _Guarded(file, uri))
+        yield cast(IO[bytes], guarded(file, uri))
 
 
 @contextmanager
@@ -272,11 +183,11 @@ def _uploaded(uri: str) -> Iterator[IO[bytes]]:
     from fsspec.spec import AbstractBufferedFile
 
     fs, path = filesystem(uri)
-    with _refuse_failing(uri), refuse_unwritable(uri):
+    with refuse_failing(uri), refuse_unwritable(uri):
         file = fs.open(path, "wb")
     try:
         yield file
-        with _refuse_failing(uri), refuse_unwritable(uri):
+        with refuse_failing(uri), refuse_unwritable(uri):
             file.close()
     except BaseException:
         with suppress(Exception):  # the endpoint that failed may fail here too; parts of an upload aren't listed
@@ -311,29 +222,8 @@ def check_writable(folder: str) -> None:
     probe = join(folder, f"{PART}probe-{uuid.uuid4().hex}")
     write_atomic(probe, b"")
     fs, path = filesystem(probe)
-    with _refuse_failing(probe):
+    with refuse_failing(probe):
         fs.rm_file(path)
-
-
-@contextmanager
-def refuse_unwritable(uri: str) -> Iterator[None]:
-    """Turn the operating system's refusal to write into an error that says how to mend it."""
-    try:
-        yield
-    except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError, FileNotFoundError) as error:
-        raise KoalaError(
-            f"can't write: {error.strerror or error}",
-            where=str(uri),
-            mend="give a folder or bucket that you may write to with --out",
-        ) from error
-    except OSError as error:
-        if error.errno in (28, 30):  # no space left; read-only file system
-            raise KoalaError(
-                f"can't write: {error.strerror}",
-                where=str(uri),
-                mend="free space there or give another --out",
-            ) from error
-        raise
 
 
 def list_files(root: str, patterns: Iterable[str] = ("**",)) -> list[StoredFile]:
@@ -349,7 +239,7 @@ def list_files(root: str, patterns: Iterable[str] = ("**",)) -> list[StoredFile]
     base = base.rstrip("/")
     wanted = [_regex(pattern) for pattern in patterns]
     found: dict[str, StoredFile] = {}
-    with _refuse_failing(root):
+    with refuse_failing(root):
         try:
             below = fs.find(base, detail=True)
         except FileNotFoundError:  # s3fs says so of a bucket
@@ -384,7 +274,7 @@ def remove_tree(uri: str) -> None:
     """Remove a folder with all that is below it; nothing happens if it isn't there."""
     fs, path = filesystem(uri)
     if exists(uri):
-        with _refuse_failing(uri), refuse_unwritable(uri):
+        with refuse_failing(uri), refuse_unwritable(uri):
             fs.rm(path, recursive=True)
 
 

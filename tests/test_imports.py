@@ -14,6 +14,7 @@ LAYERS = [
     {
         "__init__",
         "errors",
+        "faults",
         "home",
         "quiet",
         "records",

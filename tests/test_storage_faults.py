@@ -319,7 +319,7 @@ def test_the_usual_variables_say_how_often_and_how(
         assert len(hasty.requests) == attempts
     hasty.clear()
     monkeypatch.delenv("AWS_MAX_ATTEMPTS")
-    assert client_config(bucket).retries == {"mode": "standard", "total_max_attempts": storage.ATTEMPTS}
+    assert client_config(bucket).retries == {"mode": "standard", "total_max_attempts": faults.ATTEMPTS}
     monkeypatch.setenv("AWS_RETRY_MODE", "adaptive")
     assert client_config(bucket).retries["mode"] == "adaptive"
 
@@ -327,11 +327,11 @@ def test_the_usual_variables_say_how_often_and_how(
 def test_what_a_user_configures_for_fsspec_stands_beside_ours(
     hasty: FaultyS3, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert client_config(bucket).read_timeout == storage.READ_TIMEOUT
+    assert client_config(bucket).read_timeout == faults.READ_TIMEOUT
     style = {"addressing_style": "path"}
     monkeypatch.setitem(conf, "s3", {"config_kwargs": {"s3": style, "read_timeout": 120}})
     config = client_config(bucket)
-    assert (config.s3, config.read_timeout, config.connect_timeout) == (style, 120, storage.CONNECT_TIMEOUT)
+    assert (config.s3, config.read_timeout, config.connect_timeout) == (style, 120, faults.CONNECT_TIMEOUT)
 
 
 def client_config(uri: str) -> object:
