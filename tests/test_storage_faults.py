@@ -20,7 +20,7 @@ from faulty_s3 import FOREVER, FaultyS3, through
 from fsspec.config import conf
 from object_store import new_bucket
 
-from koala_ray import storage, tables
+from koala_ray import faults, storage, tables
 from koala_ray.errors import KoalaError
 from koala_ray.sources.raw import RawFault, read_rows
 
