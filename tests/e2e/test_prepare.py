@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from conftest import koala
 
 from koala_ray import storage
+from koala_ray.cli import cli
 from koala_ray.curate.ledger import LEDGER, read_ledger
 from koala_ray.curate.ledger_table import check
 from koala_ray.prepare import prepare
@@ -104,9 +106,9 @@ def test_a_preparation_killed_in_each_step_gives_the_folder_of_an_undisturbed_on
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])
     assert figures["content_hash"] == tiny_tokens.manifest.content_hash
-    again = koala(*arguments)
-    assert json.loads(again.stdout.splitlines()[-1])["skipped"]
-    table = koala("ledger", figures["folder"], "--json")
-    assert table.returncode == 0, table.stderr
-    assert "hc3" in table.stdout
-    assert json.loads(table.stdout.splitlines()[-1])["rows_in"] == figures["rows_in"]
+    prepared = CliRunner().invoke(cli, arguments)
+    assert json.loads(prepared.stdout.splitlines()[-1])["skipped"], prepared.output
+    shown = CliRunner().invoke(cli, ["ledger", figures["folder"], "--json"])
+    assert shown.exit_code == 0, shown.output
+    assert "hc3" in shown.stdout
+    assert json.loads(shown.stdout.splitlines()[-1])["rows_in"] == figures["rows_in"]
