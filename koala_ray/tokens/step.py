@@ -104,7 +104,6 @@ def _build(folder: str, recipe: Recipe, curated: StepResult) -> dict[str, Any]:
             entry |= _source_tokens(train.lengths[chosen], train.learnt[chosen], context)
     counts |= {
         "prompts": curated.manifest.counts["prompts"],
-        "base": recipe.model.base,
         "context": context,
         "epochs": recipe.train.epochs,
         "rows": rows,
@@ -121,6 +120,7 @@ def _build(folder: str, recipe: Recipe, curated: StepResult) -> dict[str, Any]:
     }
     data = json.dumps(counts, indent=1, ensure_ascii=False).encode()
     storage.write_atomic(storage.join(folder, LEDGER), data)
+    counts["base"] = recipe.model.base  # not in the hashed ledger: a tokenizer is what it is wherever it lies
     provenance = {"curated": curated.manifest.key, "curation": curated.manifest.settings}
     storage.write_atomic(storage.join(folder, PAGE), page(counts, "The data, row by row", provenance).encode())
     return counts
