@@ -1,8 +1,7 @@
 """Anthropic HH: JSON lines of ``chosen`` and ``rejected``, two whole dialogues that part somewhere.
 
 A side is one text of ``\\n\\nHuman: …\\n\\nAssistant: …`` or, in converted copies, a list of ``role`` and ``content``.
-Only the turn where the sides part is learnt: what they share would be learnt under both markers. The sides,
-their markers and the two functions that reject both are those of every other comparison as well.
+Only the turn where the sides part is learnt: what they share would be learnt under both markers.
 """
 
 from __future__ import annotations
@@ -13,12 +12,9 @@ from dataclasses import replace
 
 from koala_ray.records import Marker, Role
 from koala_ray.sources.base import Dialogue, Found, PublicFile, RowRejected, Source, alternate, record, text_field
+from koala_ray.sources.comparison import NO_DIFFERENCE, SIDES
 
 Messages = list[tuple[Role, str]]
-
-SIDES: dict[str, Marker] = {"chosen": "positive", "rejected": "negative"}
-"""The sides of a comparison, the better one first, and the marker of each one's learnt turn."""
-NO_DIFFERENCE = "the sides do not differ"
 
 TAG = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
 """A role's tag. Within a paragraph the same word is text: people quote dialogues and write scripts."""
@@ -118,21 +114,6 @@ def _parting(chosen: Dialogue, rejected: Dialogue) -> tuple[int, str]:
 def _learn_only(dialogue: Dialogue, place: int, marker: Marker) -> Dialogue:
     rest = (replace(turn, marker="none", learn=False) for turn in dialogue)
     return tuple(replace(turn, marker=marker, learn=True) if at == place else turn for at, turn in enumerate(rest))
-
-
-def reject_both(reason: str) -> Iterator[Found]:
-    """Both sides of a comparison that can't be used at all."""
-    return (Found(side, None, reason) for side in SIDES)
-
-
-def told_apart(chosen: Found, rejected: Found) -> Iterator[Found]:
-    """The two sides of a comparison, rejected if they say the same in answer to the same."""
-    if chosen.dialogue and rejected.dialogue:
-        texts = [[turn.text for turn in dialogue] for dialogue in (chosen.dialogue, rejected.dialogue)]
-        if texts[0] == texts[1]:
-            yield from reject_both(NO_DIFFERENCE)
-            return
-    yield from (chosen, rejected)
 
 
 def refused(value: object) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from koala_ray.records import Marker
 from koala_ray.sources.base import Found, PublicFile, RowRejected, Source, record, single_turn, text_field
-from koala_ray.sources.hh import SIDES, reject_both, told_apart
+from koala_ray.sources.comparison import SIDES, reject_both, told_apart
 from koala_ray.sources.phrases import SUMMARIZE, choose
 
 

@@ -8,18 +8,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-FILTERS = (
-    "read",
-    "layout",
-    "repair",
-    "keywords",
-    "language",
-    "decontaminate",
-    "duplicates",
-    "near duplicates",
-    "mixture",
-    "length",
-)
+from koala_ray.curate.ledger import FILTERS
+
 BORDERS = [0, 32, 64, 128, 256, 512]
 EVIL = "<script>alert('x')</script><img src=x onerror=\"y\"> & </table></svg></html> $x_1$ [red]"
 
