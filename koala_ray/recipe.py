@@ -122,6 +122,12 @@ class TrainSettings(Settings):
     """The type of weights and activations. CPUs without AVX-512 are about 50 times slower in bfloat16."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass instead of keeping them."""
+    offload_optimizer: bool = False
+    """Keep AdamW's moments and the float32 weights in the CPUs' memory, and step there (ZeRO 1–3)."""
+    offload_weights: bool = False
+    """Keep the weights in the CPUs' memory between their uses (ZeRO-3)."""
+    loss_chunk: PositiveInt = 1024
+    """Learnt tokens whose logits are in memory at a time."""
     epochs: PositiveInt = 2
     """How often each packed row is read; the pack plan orders all epochs."""
     max_steps: NaturalInt = 0
@@ -132,16 +138,20 @@ class TrainSettings(Settings):
     """Packed rows that one worker runs through the model at once."""
     lr: Annotated[float, Field(gt=0)] = 2e-5
     """The highest learning rate."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after its warm-up."""
     warmup_steps: NaturalInt = 0
     """Steps in which the learning rate rises linearly to its highest."""
     lr_floor: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Where the cosine ends, as a part of the highest learning rate."""
+    """Where the cosine or the line ends, as a part of the highest learning rate."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's decay rates of the two moments."""
     eps: float = 1e-8
     """AdamW's epsilon."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW's weight decay, on matrices only."""
+    dropout: Fraction = 0.0
+    """The probability with which attention weights are dropped."""
     clip: Annotated[float, Field(gt=0)] = 1.0
     """The largest global gradient norm."""
     checkpoint_every: NaturalInt = 100
@@ -152,6 +162,10 @@ class TrainSettings(Settings):
     """Steps between held-out evaluations; 0 evaluates before the first and after the last step."""
     heldout_rows: NaturalInt = 64
     """Held-out packed rows that an evaluation reads at most; 0 evaluates nothing."""
+    samples: NaturalInt = 2
+    """Held-out questions that each evaluation answers, to be read; 0 answers none."""
+    sample_tokens: PositiveInt = 48
+    """New tokens in such an answer at most."""
     seed: int = 0
     """Seeds what is random in training (dropout, a built base model)."""
 
@@ -170,6 +184,68 @@ class TrainSettings(Settings):
     def accumulation(self) -> int:
         """Micro-batches that each worker accumulates in one step."""
         return self.batch_rows // (self.workers * self.micro_rows)
+
+
+class LoraSettings(Settings):
+    """Low-rank adapters (LoRA) in place of training all weights."""
+
+    rank: NaturalInt = 0
+    """The adapters' rank; 0 trains all weights."""
+    alpha: Annotated[float, Field(gt=0)] = 16.0
+    """The adapters' output is scaled by alpha / rank."""
+    dropout: Fraction = 0.0
+    """The probability with which an adapter's input is dropped."""
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
+    """The names of the linear layers that get an adapter."""
+
+
+class GuardSettings(Settings):
+    """What happens when a step goes wrong: the run stops, the step is skipped, or it is noted and taken."""
+
+    nonfinite: Literal["stop", "skip"] = "stop"
+    """The loss or the gradient is not a finite number."""
+    spike: Literal["stop", "skip", "note"] = "note"
+    """The loss is more than ``spike_factor`` times the median of the last ``window`` steps."""
+    spike_factor: Annotated[float, Field(gt=1)] = 3.0
+    """How many times the median makes a spike."""
+    grad_norm: Literal["stop", "skip", "note"] = "note"
+    """The gradient's norm is more than ``grad_norm_factor`` times the median of the last ``window`` steps."""
+    grad_norm_factor: Annotated[float, Field(gt=1)] = 20.0
+    """How many times the median makes a runaway."""
+    window: Annotated[int, Field(ge=4)] = 32
+    """Steps that the medians are taken over; nothing is judged before half of them are taken."""
+    hang_seconds: PositiveInt = 300
+    """A worker that waits longer for the others ends the run with an error that says so."""
+
+
+class ReportSettings(Settings):
+    """Where a run's figures go besides its own folder and the terminal."""
+
+    tensorboard: bool = True
+    """Write TensorBoard files into the run's folder."""
+    wandb: str = ""
+    """The Weights & Biases project to write to; empty writes to none."""
+    mlflow: str = ""
+    """The MLflow tracking URI to write to; empty writes to none."""
+    prometheus: bool = True
+    """Offer the figures as Ray metrics, which Ray exports to Prometheus."""
+
+
+class CostSettings(Settings):
+    """What the machines cost, and how much may be spent."""
+
+    price: Annotated[float, Field(ge=0)] | None = None
+    """Dollars for an hour of one GPU; of one node where workers have no GPUs. Unknown when left out."""
+    budget: Annotated[float, Field(ge=0)] = 0.0
+    """Dollars after which the run writes a checkpoint and stops; 0 is without a limit."""
 
 
 class GenerateSettings(Settings):
@@ -209,6 +285,10 @@ class Recipe(Settings):
     curate: CurateSettings = CurateSettings()
     tokens: TokenSettings = TokenSettings()
     train: TrainSettings = TrainSettings()
+    lora: LoraSettings = LoraSettings()
+    guards: GuardSettings = GuardSettings()
+    report: ReportSettings = ReportSettings()
+    cost: CostSettings = CostSettings()
     generate: GenerateSettings = GenerateSettings()
 
     def to_yaml(self) -> str:
