@@ -23,7 +23,7 @@ from koala_ray import storage
 from koala_ray.models.resolve import resolve
 from koala_ray.prepare import prepare
 from koala_ray.quiet import quiet_transformers, set_switches
-from koala_ray.recipe import load_recipe
+from koala_ray.recipe_file import load_recipe
 from koala_ray.session import cpu_count
 from koala_ray.tokens.shards import ShardReader
 from koala_ray.train.attention import NAME

@@ -38,7 +38,8 @@ from measure import Spread, cpu_seconds, llama_tokenizer, machine_line, markdown
 from koala_ray.curate.ledger import EXAMPLES, Ledger
 from koala_ray.models.resolve import resolve
 from koala_ray.quiet import quiet_transformers, set_switches
-from koala_ray.recipe import Recipe, load_recipe
+from koala_ray.recipe import Recipe
+from koala_ray.recipe_file import load_recipe
 from koala_ray.records import Example, example_schema
 from koala_ray.sources.raw import RawRow, read_rows
 from koala_ray.sources.registry import examples
@@ -90,7 +91,7 @@ def ours(parts: Sequence[str], rows: int, recipe: Recipe, pool: Pool, folder: Pa
     scratch = Scratch(folder, "train")
     for table in pool.imap(task, [{"uri": [parts[part]], "group": [group]} for part, group in groups_of(rows)]):
         scratch.add(table.filter(pc.is_null(table["filter"])))
-    dialogues, _, _ = scratch.dialogues()
+    dialogues, _ = scratch.dialogues()
     packs = pack(dialogues.lengths.tolist(), CONTEXT)
     packed = write_shards(str(folder / "shards"), dialogues, packs, epochs=1, seed=0)
     return {"tokens": scratch.tokens, "learnt": int(dialogues.learnt.sum()), "packs": packed}

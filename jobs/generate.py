@@ -6,7 +6,7 @@ import click
 from koala_ray.cli import DEFAULT_RECIPE, main_of, prompts_option, recipe_options, reported
 from koala_ray.generate.step import generate
 from koala_ray.prompts import load_prompts
-from koala_ray.recipe import load_recipe
+from koala_ray.recipe_file import load_recipe
 
 
 @click.command()

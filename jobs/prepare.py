@@ -5,7 +5,7 @@ import click
 
 from koala_ray.cli import DEFAULT_RECIPE, main_of, recipe_options, reported
 from koala_ray.prepare import prepare
-from koala_ray.recipe import load_recipe
+from koala_ray.recipe_file import load_recipe
 
 
 @click.command()

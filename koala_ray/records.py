@@ -81,6 +81,8 @@ class PackedRow:
     """The dialogues' lengths in tokens, in order; they sum to ``len(input_ids)``."""
     examples: list[str]
     """The dialogues' example ids."""
+    groups: list[str]
+    """The dialogues' sources and markers, which losses are told apart by: ``hh/negative``, ``sharegpt/none``."""
     learnt: int
     """Learnt tokens in the row."""
 
@@ -142,6 +144,7 @@ def packed_schema() -> pa.Schema:
             ("learn", pa.list_(pa.bool_())),
             ("lengths", pa.list_(pa.int32())),
             ("examples", pa.list_(pa.string())),
+            ("groups", pa.list_(pa.string())),
             ("learnt", pa.int32()),
         ]
     )

@@ -12,7 +12,7 @@ from koala_ray.prepare import prepare
 from koala_ray.progress import clock, say
 from koala_ray.prompts import load_prompts
 from koala_ray.recipe import SAMPLE_ROOT, Recipe
-from koala_ray.train.step import CURVE, train
+from koala_ray.train.step import CURVES, train
 
 PAGE = "index.html"
 
@@ -46,7 +46,7 @@ def run(recipe: Recipe, out: str, prompts: str = "sample") -> dict[str, Any]:
         "held-out loss": _change(training["heldout_loss_first"], training["heldout_loss_last"]),
         "time": clock(seconds),
     }
-    curve = storage.read_bytes(storage.join(trained.folder, CURVE))
+    curve = storage.read_bytes(storage.join(trained.folder, CURVES))
     text = page(recipe.name, recipe.about, figures, curve, read_answers(base.folder), read_answers(tuned.folder))
     storage.write_atomic(uri, text.encode())
     for name, place in (

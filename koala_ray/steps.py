@@ -93,6 +93,12 @@ def is_committed(folder: str) -> bool:
     return storage.exists(storage.join(folder, MARKER))
 
 
+def find_step(name: str, out: str, settings: Mapping[str, Any], inputs: Mapping[str, Any]) -> StepResult | None:
+    """The step that :func:`run_step` would give for these settings and inputs, if it is finished."""
+    folder = _folder(name, out, step_key(name, settings, inputs))
+    return StepResult(folder, read_manifest(folder), skipped=True) if is_committed(folder) else None
+
+
 def run_step(
     name: str,
     out: str,
@@ -119,10 +125,10 @@ def run_step(
     Raises:
         KoalaError: ``out`` can't be written.
     """
+    if found := find_step(name, out, settings, inputs):
+        return found
     key = step_key(name, settings, inputs)
-    folder = storage.join(storage.absolute(out), f"{name}-{key[:12]}")
-    if is_committed(folder):
-        return StepResult(folder, read_manifest(folder), skipped=True)
+    folder = _folder(name, out, key)
     if not keep_partial:
         storage.remove_tree(folder)
     storage.check_writable(folder)
@@ -151,6 +157,10 @@ def run_step(
     storage.write_atomic(storage.join(folder, MANIFEST), data)
     storage.write_atomic(storage.join(folder, MARKER), hashlib.sha256(data).hexdigest().encode() + b"\n")
     return StepResult(folder, manifest, skipped=False)
+
+
+def _folder(name: str, out: str, key: str) -> str:
+    return storage.join(storage.absolute(out), f"{name}-{key[:12]}")
 
 
 def versions() -> dict[str, str]:

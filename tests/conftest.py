@@ -134,7 +134,7 @@ def golden_dialogues() -> dict[str, list[Turn]]:
 def tiny_tokens(ray_session, tmp_path_factory):
     """The sample corpus, prepared for the tiny model, with short rows: many dialogues, uneven learnt tokens."""
     from koala_ray.prepare import prepare
-    from koala_ray.recipe import load_recipe
+    from koala_ray.recipe_file import load_recipe
 
     recipe = load_recipe("tiny")
     return prepare(recipe, str(tmp_path_factory.mktemp("tiny")))[0]

@@ -17,7 +17,9 @@ from click.testing import CliRunner, Result
 import koala_ray
 from koala_ray import __version__
 from koala_ray.cli import cli
-from koala_ray.recipe import load_recipe, recipe_names
+from koala_ray.errors import KoalaError
+from koala_ray.recipe import Recipe
+from koala_ray.recipe_file import load_recipe, recipe_names
 
 PACKAGE = Path(koala_ray.__file__).parent
 CONNECTING = [
@@ -75,6 +77,8 @@ def test_the_commands_that_others_rely_on() -> None:
         "sources",
         "fetch",
         "ledger",
+        "plan",
+        "curves",
     } <= set(cli.commands)
 
 
@@ -148,6 +152,17 @@ WRONG = {
         "JSON-lines",
     ),
     "unknown source to fetch": ("fetch hc4 --to o", "no source hc4", "fetch", "koala-ray sources"),
+    "curves of no run": ("curves empty --out o", "no figures of a run", "empty", "train-"),
+    "figures that can't be read": (
+        "curves spoilt --out o",
+        "can't be read",
+        "spoilt/metrics.jsonl",
+        "leave this run out",
+    ),
+    "curves below a file": ("curves train-0 --out regular-file/x", "can't write", "regular-file", "--out"),
+    "machines that the plan does not know": ("plan --on 8xA100-80G --tokens 1000", "A100-80G", "--on", "A100-80GB?"),
+    "plan for nothing": ("plan", "how much there is to train on", "koala-smol", "--packs"),
+    "plan for another folder": ("plan --on 1xA100-80GB --packs empty", "not a finished step", "empty", "run the step"),
     "ledger of no step": ("ledger raw", "not a finished step", "raw", "run the step"),
     "missing data folder": ("prepare tiny --data /nonexistent --out o", "data folder", "/nonexistent", "--data"),
     "data folder without data": ("prepare tiny --data empty --out o", "no raw file", "empty", "hc3"),
@@ -201,6 +216,9 @@ def set_up(folder: Path) -> None:
     (folder / "raw").mkdir()
     (folder / "raw" / "alpaca.json").write_text('[{"instruction": "a", "output": "b"}]')
     (folder / "raw" / "red-team.jsonl").write_text('{"transcript": "x", "rating": 1}')
+    for name, text in (("train-0", ""), ("spoilt", '{"kind": "step", "step": 1}')):
+        (folder / name).mkdir()
+        (folder / name / "metrics.jsonl").write_text(text)
     (folder / "model").mkdir()
     (folder / "model" / "config.json").write_text("{}")
 
@@ -243,7 +261,17 @@ def test_wrong_input_as_json(case: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["nonesuch"], ["prepare", "--nonesuch"], ["prepare", "tiny", "more"], ["generate"], ["preview"], ["sample-data"]],
+    [
+        ["nonesuch"],
+        ["prepare", "--nonesuch"],
+        ["prepare", "tiny", "more"],
+        ["generate"],
+        ["preview"],
+        ["sample-data"],
+        ["curves"],
+        ["train", "tiny", "--price", "-1"],
+        ["run", "tiny", "--budget", "much"],
+    ],
 )
 def test_a_wrong_command_line_ends_with_2(arguments: list[str]) -> None:
     result = run(*arguments)
@@ -298,6 +326,71 @@ def test_sample_data(tmp_path: Path) -> None:
         for pattern in globs:
             assert list((tmp_path / "samples").glob(pattern))
     assert "written to samples" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["train", "run"])
+def test_price_and_budget_are_settings_of_the_recipe(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[Recipe] = []
+
+    def keep(*arguments: object) -> Recipe:
+        loaded.append(load_recipe(*arguments))  # type: ignore[arg-type]
+        raise KoalaError("that will do")
+
+    monkeypatch.setattr("koala_ray.recipe_file.load_recipe", keep)
+    line = [name, "tiny", "--set", "cost.price=9", "--set", "train.lr=1e-4", "--price", "1.5", "--budget", "100"]
+    assert run(*line).exit_code == 2
+    assert (loaded[0].cost.price, loaded[0].cost.budget, loaded[0].train.lr) == (1.5, 100, 1e-4)
+    assert run(name, "tiny", "--set", "cost.budget=7").exit_code == 2
+    assert (loaded[1].cost.price, loaded[1].cost.budget) == (None, 7)
+
+
+RECORDS = [
+    {"kind": "start", "step": 0, "workers": 1, "device": "cpu", "parameters": 10, "trained_parameters": 10},
+    {"kind": "evaluation", "step": 0, "heldout_loss": 2.5, "groups": {"hh/negative": {"loss": 2.5, "learnt": 9}}}
+    | {"seconds": 1.0, "samples": []},
+    {"kind": "step", "step": 1, "loss": 2.0, "lr": 1e-5, "grad_norm": 1.0, "tokens": 100, "learnt": 40}
+    | {"seconds": 0.5, "data_wait": 0.0, "checkpoint_stall": 0.0},
+]
+
+
+@pytest.mark.parametrize("out", ["o", "o/mine.png", "o/mine.html"])
+def test_curves_of_runs(out: str, tmp_path: Path) -> None:
+    for name in ("train-0", "train-1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
+    result = run("curves", "train-0", "train-1", "--out", out, "--json")
+    assert result.exit_code == 0, result.output
+    *lines, last = result.stdout.splitlines()
+    assert lines[0] == "train-0  1 step  loss 2.000 → 2.000  held out 2.500 → 2.500  200 tokens/s"
+    figures = json.loads(last)
+    assert [(one["run"], one["folder"]) for one in figures["runs"]] == [
+        (name, str(tmp_path / name)) for name in ("train-0", "train-1")
+    ]
+    assert figures["runs"][0]["heldout_groups"] == {"hh/negative": [2.5, 2.5]}
+    files = [figures[kind] for kind in ("png", "html") if kind in figures]
+    wanted = ["o/mine.png"] if out.endswith("png") else ["o/mine.html"] if out.endswith("html") else []
+    assert files == [str(tmp_path / name) for name in wanted or ["o/curves.png", "o/curves.html"]]
+    assert sorted(map(str, (tmp_path / "o").iterdir())) == sorted(files)
+
+
+def test_plan(tmp_path: Path) -> None:
+    result = run("plan", "koala-all-13b", "--on", "8xA100-80GB", "--price", "1.50", "--tokens", "180000000",
+                 "--hazard", "0.1", "--html", "plan.html", "--json")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    figures = json.loads(result.stdout.splitlines()[-1])
+    assert {
+        "memory_gb_per_gpu",
+        "recommended",
+        "tokens",
+        "step_seconds",
+        "hours",
+        "dollars",
+        "checkpoint_minutes",
+    } <= set(figures)
+    assert "expected_dollars_with_reclaims" in figures
+    assert figures["tokens"] == 360_000_000
+    assert figures["dollars"] == pytest.approx(8 * 1.5 * figures["hours"], rel=1e-3)
+    assert (tmp_path / "plan.html").read_text().startswith("<!doctype html>")
 
 
 def python(code: str) -> str:

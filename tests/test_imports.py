@@ -21,8 +21,10 @@ LAYERS = [
         "storage",
         "tables",
         "recipe",
+        "recipe_file",
         "steps",
         "progress",
+        "pages",
         "session",
         "models",
         "prompts",
@@ -33,11 +35,12 @@ LAYERS = [
     {"curate"},
     {"mixture"},
     {"tokens"},
+    {"plan"},
     {"train", "checkpoint", "preempt"},
     {"generate"},
     {"compare"},
     {"serve"},
-    {"prepare", "run", "plan", "cli", "__main__"},
+    {"prepare", "run", "cli", "__main__"},
 ]
 HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
 EXCEPTIONS: dict[tuple[str, str], str] = {}
@@ -134,8 +137,9 @@ def test_there_are_jobs() -> None:
     assert {"prepare.py", "train.py", "generate.py"} <= {path.name for path in JOBS}
 
 
-LIGHT = ["__init__", "__main__", "errors", "home", "quiet", "records", "storage", "recipe", "steps", "progress"]
-LIGHT += ["session", "cli", "prepare", "run"]
+LIGHT = ["__init__", "__main__", "errors", "home", "quiet", "records", "storage", "recipe"]
+LIGHT += ["recipe_file", "pages", "steps", "progress", "session", "prepare", "run"]
+LIGHT += [*(f"cli/{path.stem}" for path in (PACKAGE / "cli").glob("*.py"))]
 
 
 @pytest.mark.parametrize("name", LIGHT)

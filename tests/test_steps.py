@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from koala_ray import storage
 from koala_ray.errors import KoalaError
-from koala_ray.steps import MANIFEST, MARKER, StepResult, canonical, is_committed, read_manifest, run_step, step_key
+from koala_ray.steps import (
+    MANIFEST,
+    MARKER,
+    StepResult,
+    canonical,
+    find_step,
+    is_committed,
+    read_manifest,
+    run_step,
+    step_key,
+)
 
 SETTINGS = {"lr": 1e-5, "words": ["ä", "b"]}
 INPUTS = {"raw": "1234"}
@@ -62,6 +72,17 @@ def test_a_step_is_done_once_and_skipped_after(out: str) -> None:
     assert again.skipped
     assert (again.folder, again.manifest) == (first.folder, first.manifest)
     assert snapshot(out) == before
+
+
+def test_a_finished_step_is_found_by_its_settings_and_inputs(out: str) -> None:
+    assert find_step("demo", out, SETTINGS, INPUTS) is None
+    done = step(out)
+    found = find_step("demo", out, SETTINGS, INPUTS)
+    assert found is not None
+    assert (found.folder, found.manifest, found.skipped) == (done.folder, done.manifest, True)
+    assert find_step("demo", out, {**SETTINGS, "more": 1}, INPUTS) is None
+    storage.remove_tree(storage.join(done.folder, MARKER))
+    assert find_step("demo", out, SETTINGS, INPUTS) is None
 
 
 def test_the_manifest_explains_the_folder(out: str) -> None:

@@ -12,11 +12,16 @@ from koala_ray.models.resolve import resolve
 from koala_ray.quiet import quiet_transformers
 from koala_ray.tokens.tokenizer import tokenizer_files
 
+ADAPTER = "adapter"
+"""The folder inside the model's that holds the low-rank adapters alone, in peft's layout."""
+PREFIX = "network."
+
 
 def export(engine: Any, base: str, uri: str, zero_stage: int) -> None:
-    """Write model and tokenizer; every worker must call it, the first one writes.
+    """Write model and tokenizer; every worker must call it, the first one writes. The engine can't train after it.
 
     Under ZeRO-3 the weights are gathered to the first worker's memory; below it each worker has them all.
+    Adapters are merged into the weights, and written by themselves beside them.
     """
     import torch.distributed as dist
 
@@ -26,11 +31,22 @@ def export(engine: Any, base: str, uri: str, zero_stage: int) -> None:
         model = engine.module
         with tempfile.TemporaryDirectory(prefix="koala-model-") as temporary:
             folder = Path(temporary)
-            model.config.use_cache = True
-            model.save_pretrained(folder, state_dict=state)
+            network = model.causal
+            if model.adapted:
+                model.network.save_pretrained(folder / ADAPTER)
+                network = model.network.merge_and_unload()
+            network.config.use_cache = True
+            network.save_pretrained(folder, state_dict=_without_prefix(state))
             for file in tokenizer_files(Path(resolve(base))):
                 shutil.copy(file, folder)
             storage.remove_tree(uri)
             storage.copy_from_local(folder, uri)
     if dist.get_world_size() > 1:
         dist.barrier()
+
+
+def _without_prefix(state: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The transformers model's part of the whole module's state."""
+    if state is None:
+        return None
+    return {key.removeprefix(PREFIX): value for key, value in state.items() if key.startswith(PREFIX)}

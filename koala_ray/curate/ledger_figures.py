@@ -10,34 +10,14 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from koala_ray.curate.ledger_table import compact, number, percent, plural, printable, sources_of
+from koala_ray.curate.ledger_table import sources_of
+from koala_ray.pages import COLOURS, compact, number, percent, plural, printable
 
 WIDTH = 360
 """Points: about a phone's width, so that texts stay readable there; a wide page shows two things side by side."""
 TEXT, SMALL, TINY = 12.0, 10.0, 8.5
 LETTER = 0.62
 """An estimate of a letter's width in its height: where texts stand must not depend on the fonts that are there."""
-COLOURS = {
-    "ink": ("#1c2126", "#e6e9ec"),
-    "faint": ("#5c6670", "#a3adb7"),
-    "line": ("#d4dae0", "#3a424b"),
-    "kept": ("#d5dde5", "#4a545f"),
-    "accent": ("#2f6690", "#6fb1e0"),
-    "accent-soft": ("#a9cbe3", "#2f5876"),
-    "filter-0": ("#332288", "#d68125"),
-    "filter-1": ("#88ccee", "#a6f1d1"),
-    "filter-2": ("#882255", "#9f2ae0"),
-    "filter-3": ("#ddcc77", "#c7acf0"),
-    "filter-4": ("#117733", "#1e9057"),
-    "filter-5": ("#cc6677", "#ecc688"),
-    "filter-6": ("#44aa99", "#bf27b3"),
-    "filter-7": ("#aa4499", "#c0e557"),
-    "filter-8": ("#999933", "#ca2432"),
-    "filter-9": ("#8a1af1", "#c683a8"),
-}
-"""Names of CSS variables and their values in the light and in the dark. Any two of the filters' colours, and each
-and that of the kept rows, differ by 15 at least (CIE 76), also for the red-, green- and blue-blind (simulated as by
-Machado et al. 2009)."""
 FILTER_COLOURS = sum(name.startswith("filter-") for name in COLOURS)
 
 

@@ -7,31 +7,13 @@ import shutil
 import textwrap
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from koala_ray.pages import NONE, Grid, number, percent, plural, printable
 from koala_ray.recipe import SOURCE_NAMES
 
 WORDS = frozenset({"source", "filter", "reason", "repair", "prompt set"})
 """Headers of the columns that hold words; the others hold numbers."""
-NONE = "–"
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table ready to be shown; the terminal and the page have the same cells."""
-
-    caption: str
-    headers: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    total: tuple[str, ...] = ()
-    groups: int = 0
-    """How many of the first columns group rows: a cell that equals the one above is shown once."""
-
-    def repeats(self, row: int, column: int) -> bool:
-        """Whether the cell belongs to the group of the row above, and so need not be shown again."""
-        until = column + 1
-        return column < self.groups and row > 0 and self.rows[row][:until] == self.rows[row - 1][:until]
 
 
 def check(ledger: Mapping[str, Any]) -> None:
@@ -230,39 +212,6 @@ def _lines(shown: Any, width: int) -> str:
     with console.capture() as captured:
         console.print(shown, markup=False, highlight=False)
     return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())
-
-
-def printable(text: str) -> str:
-    """The text with what no terminal or page should be sent (control characters, half characters) spelled out."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def number(count: int | None) -> str:
-    """A count with thousands set off; a dash where there is none."""
-    return NONE if count is None else f"{count:,}"
-
-
-def plural(count: int, noun: str) -> str:
-    """A count and what it counts."""
-    return f"{number(count)} {noun}" if count == 1 else f"{number(count)} {noun}s"
-
-
-def compact(count: int) -> str:
-    """A large count in short: 12.3 M."""
-    for size, letter in ((10**9, "B"), (10**6, "M")):
-        if count >= size:
-            return f"{count / size:,.1f} {letter}"
-    return number(count)
-
-
-def percent(part: int, whole: int) -> str:
-    """A share in percent; never 0 or 100 for what is not none or all."""
-    if not whole:
-        return NONE
-    share = f"{100 * part / whole:.1f}"
-    if share == "0.0" and part:
-        return "< 0.1 %"
-    return "> 99.9 %" if share == "100.0" and part != whole else f"{share} %"
 
 
 def deviation(found: int, published: int | None) -> str:

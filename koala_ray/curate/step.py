@@ -28,7 +28,7 @@ from koala_ray.recipe import SAMPLE_ROOT, CurateSettings, Recipe
 from koala_ray.records import example_schema, rejected_schema
 from koala_ray.session import connect
 from koala_ray.sources.registry import check_layouts, find_files
-from koala_ray.steps import StepResult, canonical, run_step
+from koala_ray.steps import StepResult, canonical, find_step, run_step
 from koala_ray.tables import PartWriter
 
 FORMAT = 3
@@ -46,20 +46,12 @@ def curate(recipe: Recipe, out: str) -> StepResult:
         KoalaError: the raw files aren't there or hold another data set, a prompt set isn't there, or ``out`` can't be
             written.
     """
-    files = find_files(recipe.data)
-    prompts = _prompt_sets(recipe)
+    files, prompts = find_files(recipe.data), _prompt_sets(recipe)
     check_layouts(files)
-    listed = [
-        {"source": name, "path": file.relative, "size": file.size, "sha256": storage.sha256(file.uri)}
-        for name, found in files.items()
-        for file in found
-    ]
+    settings, inputs = _settings(recipe), _inputs(files, prompts)
     tasks = [
         {"source": name, "uri": file.uri, "relative": file.relative} for name, found in files.items() for file in found
     ]
-    chosen = recipe.curate.model_dump(mode="json", exclude={"against"})
-    settings = {"format": FORMAT, "heldout": recipe.data.heldout, "seed": recipe.data.seed, **chosen}
-    inputs = {"files": listed, "prompts": {found.name: found.hash() for found in prompts}}
     return run_step(
         "curate",
         out,
@@ -69,6 +61,29 @@ def curate(recipe: Recipe, out: str) -> StepResult:
         build=lambda folder: _build(folder, tasks, prompts, recipe, {"settings": settings, "inputs": inputs}),
         unlisted=(PAGE,),
     )
+
+
+def find_curated(recipe: Recipe, out: str) -> StepResult | None:
+    """The finished step that :func:`curate` would give, if it is there; raw files are read for their checksums alone.
+
+    Raises:
+        KoalaError: the raw files or a prompt set aren't there.
+    """
+    return find_step("curate", out, _settings(recipe), _inputs(find_files(recipe.data), _prompt_sets(recipe)))
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    chosen = recipe.curate.model_dump(mode="json", exclude={"against"})
+    return {"format": FORMAT, "heldout": recipe.data.heldout, "seed": recipe.data.seed, **chosen}
+
+
+def _inputs(files: dict[str, list[storage.StoredFile]], prompts: Sequence[PromptSet]) -> dict[str, Any]:
+    listed = [
+        {"source": name, "path": file.relative, "size": file.size, "sha256": storage.sha256(file.uri)}
+        for name, found in files.items()
+        for file in found
+    ]
+    return {"files": listed, "prompts": {found.name: found.hash() for found in prompts}}
 
 
 def _prompt_sets(recipe: Recipe) -> list[PromptSet]:

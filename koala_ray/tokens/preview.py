@@ -49,7 +49,7 @@ def preview(folder: str, rows: int = 3, first: int = 0, base: str = "") -> dict[
 
 
 def show_row(console: Any, row: PackedRow, tokenizer: Tokenizer, context: int) -> None:
-    """Print one packed row: a rule with its figures, then each dialogue under its id."""
+    """Print one packed row: a rule with its figures, then each dialogue under its id and marker."""
     from rich.text import Text
 
     full = 100 * len(row.input_ids) / context
@@ -58,8 +58,9 @@ def show_row(console: Any, row: PackedRow, tokenizer: Tokenizer, context: int) -
         f"{row.learnt} learnt, {len(row.lengths)} dialogues"
     )
     start = 0
-    for length, name in zip(row.lengths, row.examples, strict=True):
-        console.print(f"┌ {name}, {length} tokens", style="dim", highlight=False, markup=False)
+    for length, name, group in zip(row.lengths, row.examples, row.groups, strict=True):
+        marker = group.rpartition("/")[2]
+        console.print(f"┌ {name}, marker {marker}, {length} tokens", style="dim", highlight=False, markup=False)
         text = Text("│ ", style="dim")
         for learn, ids in runs(row.input_ids[start : start + length], row.learn[start : start + length]):
             text.append(spelled(ids, tokenizer), style=LEARNT if learn else READ)

@@ -18,7 +18,7 @@ class Scratch:
     def __init__(self, folder: Path, name: str) -> None:
         self._paths = {column: folder / f"{name}.{column}" for column in ("ids", "learn")}
         self._files = {column: open(path, "wb") for column, path in self._paths.items()}  # noqa: SIM115
-        self._columns: dict[str, list[Any]] = {name: [] for name in ("id", "source", "copies", "learnt", "lengths")}
+        self._columns: dict[str, list[Any]] = {name: [] for name in ("id", "group", "copies", "learnt", "lengths")}
         self.tokens = 0
 
     def add(self, table: pa.Table) -> None:
@@ -33,26 +33,25 @@ class Scratch:
         self._columns["lengths"].append(pc.list_value_length(ids).to_numpy(zero_copy_only=False))
         for name in ("copies", "learnt"):
             self._columns[name].append(table[name].to_numpy())
-        for name in ("id", "source"):
-            self._columns[name].append(table[name].combine_chunks())
+        self._columns["id"].append(table["id"].combine_chunks())
+        self._columns["group"].append(table["group"].combine_chunks().dictionary_encode())
         self.tokens += len(flat)
 
-    def dialogues(self) -> tuple[Dialogues, np.ndarray, list[str]]:
-        """All dialogues, and for each how often an epoch reads it and its source."""
+    def dialogues(self) -> tuple[Dialogues, np.ndarray]:
+        """All dialogues, and how often an epoch reads each."""
         for file in self._files.values():
             file.close()
         numbers = {
             name: np.concatenate([np.zeros(0, np.int64), *self._columns[name]]).astype(np.int64)
             for name in ("lengths", "copies", "learnt")
         }
-        names, sources = (
-            pa.concat_arrays([pa.array([], pa.string()), *self._columns[name]]) for name in ("id", "source")
-        )
+        none = pa.array([], pa.string())
+        names = pa.concat_arrays([none, *self._columns["id"]])
+        groups = pa.concat_arrays([none.dictionary_encode(), *self._columns["group"]])
         starts = np.concatenate([[0], np.cumsum(numbers["lengths"])]).astype(np.int64)
         flat = {
             # An empty file can't be mapped.
             column: np.memmap(path, dtype, "r") if self.tokens else np.zeros(0, dtype)
             for (column, path), dtype in zip(self._paths.items(), (np.int32, np.bool_), strict=True)
         }
-        found = Dialogues(flat["ids"], flat["learn"], starts, numbers["learnt"], names)
-        return found, numbers["copies"], sources.to_pylist()
+        return Dialogues(flat["ids"], flat["learn"], starts, numbers["learnt"], names, groups), numbers["copies"]

@@ -35,6 +35,8 @@ class Dialogues:
     """Learnt tokens of each dialogue."""
     names: pa.Array
     """Each dialogue's example id."""
+    groups: pa.DictionaryArray
+    """Each dialogue's source and marker."""
 
     @property
     def lengths(self) -> np.ndarray:
@@ -68,6 +70,7 @@ def write_shards(folder: str, dialogues: Dialogues, packs: Sequence[Sequence[int
                 "learn": _lists(offsets, np.concatenate([dialogues.learn[span] for span in spans])),
                 "lengths": _lists(per_row, sizes),
                 "examples": _lists(per_row, dialogues.names.take(pa.array(members))),
+                "groups": _lists(per_row, dialogues.groups.take(pa.array(members)).dictionary_decode()),
                 "learnt": pa.array(np.add.reduceat(dialogues.learnt[members], per_row[:-1]).astype(np.int32)),
             }
             table = pa.table(columns, schema=packed_schema())
@@ -147,9 +150,19 @@ class ShardReader:
 
     def _open(self, shard: int) -> pq.ParquetFile:
         if self._file is None or self._file[0] != shard:
-            filesystem, path = storage.arrow_filesystem(storage.join(self.folder, f"shard-{shard:05d}.parquet"))
-            self._file = shard, pq.ParquetFile(path, filesystem=filesystem)
+            self._file = shard, _shard_file(storage.join(self.folder, f"shard-{shard:05d}.parquet"))
         return self._file[1]
+
+
+def _shard_file(uri: str) -> pq.ParquetFile:
+    filesystem, path = storage.arrow_filesystem(uri)
+    return pq.ParquetFile(path, filesystem=filesystem)
+
+
+def read_groups(folder: str) -> list[list[str]]:
+    """For each packed row of a folder, in order, its dialogues' sources and markers; reads nothing else."""
+    shards = [_shard_file(file.uri) for file in storage.list_files(folder, ["shard-*.parquet"])]
+    return [row for shard in shards for row in shard.read(["groups"])["groups"].to_pylist()]
 
 
 def read_all(folder: str) -> Iterator[PackedRow]:

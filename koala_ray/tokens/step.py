@@ -21,15 +21,15 @@ from koala_ray.progress import Progress
 from koala_ray.recipe import Recipe
 from koala_ray.records import rejected_schema
 from koala_ray.session import connect
-from koala_ray.steps import StepResult, run_step
+from koala_ray.steps import StepResult, find_step, run_step
 from koala_ray.tables import PartWriter, groups_of, part_files
 from koala_ray.tokens.pack import fill, pack
 from koala_ray.tokens.scratch import Scratch
-from koala_ray.tokens.shards import write_shards
+from koala_ray.tokens.shards import Dialogues, write_shards
 from koala_ray.tokens.tokenizer import Tokenizer
 from koala_ray.tokens.worker import tokenize_group
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the same examples would give other rows."""
 TRAIN, HELDOUT = "train", "heldout"
 
@@ -40,22 +40,35 @@ def tokenize(recipe: Recipe, curated: StepResult, out: str) -> StepResult:
     Raises:
         KoalaError: no dialogue is left, or the base model has no usable tokenizer.
     """
-    tokenizer = Tokenizer.load(recipe.model.base)
-    mixture = recipe.data.model_dump(mode="json", include={"mixture", "repeats", "conditioning", "seed"})
     return run_step(
         "tokens",
         out,
-        settings={
-            "format": FORMAT,
-            "epochs": recipe.train.epochs,
-            **recipe.tokens.model_dump(mode="json"),
-            "mixture": mixture,
-        },
-        inputs={"curate": curated.manifest.content_hash, "tokenizer": tokenizer.fingerprint()},
+        settings=_settings(recipe),
+        inputs=_inputs(recipe, curated),
         seed=recipe.tokens.seed,
         build=lambda folder: _build(folder, recipe, curated),
         unlisted=(PAGE,),
     )
+
+
+def find_tokens(recipe: Recipe, curated: StepResult, out: str) -> StepResult | None:
+    """The finished step that :func:`tokenize` would give, if it is there.
+
+    Raises:
+        KoalaError: the base model has no usable tokenizer.
+    """
+    return find_step("tokens", out, _settings(recipe), _inputs(recipe, curated))
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    mixture = recipe.data.model_dump(mode="json", include={"mixture", "repeats", "conditioning", "seed"})
+    chosen = recipe.tokens.model_dump(mode="json")
+    return {"format": FORMAT, "epochs": recipe.train.epochs, **chosen, "mixture": mixture}
+
+
+def _inputs(recipe: Recipe, curated: StepResult) -> dict[str, Any]:
+    tokenizer = Tokenizer.load(recipe.model.base)
+    return {"curate": curated.manifest.content_hash, "tokenizer": tokenizer.fingerprint()}
 
 
 def _build(folder: str, recipe: Recipe, curated: StepResult) -> dict[str, Any]:
@@ -82,8 +95,8 @@ def _build(folder: str, recipe: Recipe, curated: StepResult) -> dict[str, Any]:
                     split.add(kept.filter(pc.equal(kept["split"], name)))
                 done += lost.num_rows + pc.sum(pc.equal(kept["piece"], 0)).as_py()
                 bar.update(done, f"{sum(split.tokens for split in splits.values()):,} tokens")
-        train, copies, sources = splits[TRAIN].dialogues()
-        heldout, _, _ = splits[HELDOUT].dialogues()
+        train, copies = splits[TRAIN].dialogues()
+        heldout, _ = splits[HELDOUT].dialogues()
         if not len(train.names):
             raise KoalaError(
                 "no dialogue is left to train on",
@@ -98,8 +111,9 @@ def _build(folder: str, recipe: Recipe, curated: StepResult) -> dict[str, Any]:
         rows = write_shards(storage.join(folder, TRAIN), train, packs, recipe.train.epochs, recipe.tokens.seed)
         write_shards(storage.join(folder, HELDOUT), heldout, heldout_packs, 1, recipe.tokens.seed)
         counts = ledger.as_json()
+        groups = train.groups.indices.to_numpy()[entries]
         for name, entry in counts["sources"].items():
-            chosen = entries[np.array(sources)[entries] == name]
+            chosen = entries[np.isin(groups, _groups_of_source(train, name))]
             entry |= {"cut": notes[name]["cut"], "split": notes[name]["split"]}
             entry |= _source_tokens(train.lengths[chosen], train.learnt[chosen], context)
     counts |= {
@@ -116,6 +130,7 @@ def _build(folder: str, recipe: Recipe, curated: StepResult) -> dict[str, Any]:
             "tokens": int(heldout.lengths.sum()),
             "learnt_tokens": int(heldout.learnt.sum()),
             "packs": len(heldout_packs),
+            "groups": group_tokens(heldout),
         },
     }
     data = json.dumps(counts, indent=1, ensure_ascii=False).encode()
@@ -137,6 +152,26 @@ def _stream(recipe: Recipe, curated: StepResult) -> Iterator[pa.Table]:
         tokenize_group, batch_size=1, fn_args=[recipe.model.base, recipe.tokens, recipe.data]
     )
     yield from stream.iter_batches(batch_size=None, batch_format="pyarrow")
+
+
+def _groups_of_source(dialogues: Dialogues, source: str) -> list[int]:
+    """The places of a source's groups in the dialogues' dictionary of groups."""
+    names = dialogues.groups.dictionary.to_pylist()
+    return [place for place, name in enumerate(names) if name.partition("/")[0] == source]
+
+
+def group_tokens(dialogues: Dialogues) -> dict[str, dict[str, int]]:
+    """For each source and marker its dialogues (pieces counted) and tokens."""
+    of_group = dialogues.groups.indices.to_numpy()
+    tokens = {}
+    for place, name in enumerate(dialogues.groups.dictionary.to_pylist()):
+        chosen = of_group == place
+        tokens[name] = {
+            "dialogues": int(chosen.sum()),
+            "tokens": int(dialogues.lengths[chosen].sum()),
+            "learnt_tokens": int(dialogues.learnt[chosen].sum()),
+        }
+    return dict(sorted(tokens.items()))
 
 
 def _source_tokens(lengths: np.ndarray, learnt: np.ndarray, context: int) -> dict[str, Any]:

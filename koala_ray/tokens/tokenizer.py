@@ -130,13 +130,20 @@ class Tokenizer:
         """The tokenizer of a base model (see :func:`koala_ray.models.resolve.resolve`).
 
         Raises:
-            KoalaError: it can't be loaded, has no fast version, or has no end-of-sequence token.
+            KoalaError: it can't be loaded, needs a package that isn't installed, has no fast version, or has no
+                end-of-sequence token.
         """
         from transformers import AutoTokenizer
 
         folder = resolve(base)
         try:
             loaded: Any = AutoTokenizer.from_pretrained(folder)
+        except ImportError as error:  # a module's name is not always its package's: the error says which to install
+            raise KoalaError(
+                "the base model's tokenizer needs a package that isn't installed",
+                where=folder,
+                mend=" ".join(str(error).split()) or f"pip install {error.name}",
+            ) from error
         except (OSError, ValueError) as error:
             raise KoalaError(
                 "the base model's tokenizer can't be loaded", where=folder, mend=str(error).splitlines()[0]

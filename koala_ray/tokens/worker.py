@@ -28,6 +28,7 @@ SCHEMA = pa.schema(
         ("piece", pa.int32()),
         ("note", pa.string()),
         ("copies", pa.int32()),
+        ("group", pa.string()),
         ("learnt", pa.int32()),
         ("ids", pa.list_(pa.int32())),
         ("learn", pa.list_(pa.bool_())),
@@ -37,7 +38,7 @@ SCHEMA = pa.schema(
 )
 """A dialogue, or one piece of a split one (``piece`` from 0), or, where ``filter`` is set, a row left out.
 
-``note`` says on piece 0 whether the row was ``cut`` or ``split``."""
+``note`` says on piece 0 whether the row was ``cut`` or ``split``; ``group`` is that of :func:`group_of`."""
 TOO_LONG = "longer than the context"
 
 
@@ -75,10 +76,16 @@ def tokenize_examples(
     for (example, times), turns, whole in zip(chosen, conditioned, rendered, strict=True):
         pieces, note = _fitted(turns, whole, tokenizer, tokens, known)
         if pieces:
-            out.keep(example, pieces, times, note)
+            out.keep(example, pieces, times, group_of(example.source, turns), note)
         else:
             out.reject(example, "length", note)
     return out.table()
+
+
+def group_of(source: str, turns: Sequence[Turn]) -> str:
+    """What a dialogue's loss is reported under: its source and the marker of its learnt answers."""
+    marker = next((turn.marker for turn in reversed(turns) if turn.learn), "none")
+    return f"{source}/{marker}"
 
 
 def _fitted(
@@ -113,10 +120,10 @@ class _Columns:
         self._ids: list[list[int]] = []
         self._learn: list[list[bool]] = []
 
-    def keep(self, example: Example, pieces: Sequence[Rendered], times: int, note: str) -> None:
+    def keep(self, example: Example, pieces: Sequence[Rendered], times: int, group: str, note: str) -> None:
         for number, piece in enumerate(pieces):
             name = f"{example.id}~{number}" if len(pieces) > 1 else example.id
-            values = {"id": name, "piece": number, "note": "" if number else note, "copies": times}
+            values = {"id": name, "piece": number, "note": "" if number else note, "copies": times, "group": group}
             self._put(example, piece.ids, piece.learn, values | {"learnt": piece.learnt})
 
     def reject(self, example: Example, by: str, reason: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import torch
 
@@ -43,23 +44,32 @@ def micro_batch(rows: pa.Table) -> MicroBatch:
     Raises:
         ValueError: a dialogue's first token is to be learnt; nothing stands before it to predict it.
     """
-    ids: list[int] = []
-    learn: list[bool] = []
-    lengths: list[int] = []
-    for row in rows.select(["input_ids", "learn", "lengths"]).to_pylist():
-        ids += row["input_ids"] or [0]
-        learn += row["learn"] or [False]
-        lengths += row["lengths"] or [1]
-    ids_tensor = torch.tensor(ids, dtype=torch.long)
-    learnt = torch.tensor(learn, dtype=torch.bool).nonzero()[:, 0]
-    starts = torch.tensor([0, *lengths[:-1]]).cumsum(0)
-    if torch.isin(learnt, starts).any():
+    ids, learn, lengths = (flat_column(rows, name) for name in ("input_ids", "learn", "lengths"))
+    tokens, dialogues = (row_sizes(rows, name) for name in ("input_ids", "lengths"))
+    empty = tokens == 0
+    if empty.any():
+        # An empty row's place is where the row before it ends.
+        ids, learn = (np.insert(values, tokens.cumsum()[empty], 0) for values in (ids, learn))
+        lengths = np.insert(lengths, dialogues.cumsum()[empty], 1)
+    starts = lengths.cumsum() - lengths
+    if learn[starts].any():
         raise ValueError("the first token of a dialogue can't be learnt")
-    position_ids = torch.cat([torch.arange(length) for length in lengths])
+    learnt = torch.from_numpy(learn.nonzero()[0])
+    input_ids = torch.from_numpy(ids.astype(np.int64))
     return MicroBatch(
-        input_ids=ids_tensor[None],
-        position_ids=position_ids[None],
-        dialogue_lengths=tuple(lengths),
+        input_ids=input_ids[None],
+        position_ids=torch.from_numpy(np.arange(len(ids)) - starts.repeat(lengths))[None],
+        dialogue_lengths=tuple(lengths.tolist()),
         predictors=learnt - 1,
-        targets=ids_tensor[learnt],
+        targets=input_ids[learnt],
     )
+
+
+def flat_column(rows: pa.Table, name: str) -> np.ndarray:
+    """A list column's values, those of all rows end to end."""
+    return rows[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+
+
+def row_sizes(rows: pa.Table, name: str) -> np.ndarray:
+    """How many values each row's list holds."""
+    return rows[name].combine_chunks().value_lengths().to_numpy(zero_copy_only=False)

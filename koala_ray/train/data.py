@@ -22,6 +22,9 @@ from koala_ray.tokens.shards import ShardReader, read_plan
 STEPS_PER_BLOCK = 8
 """Steps whose rows one task reads for one worker: fewer, larger tasks, and a resumed run begins anywhere."""
 
+WORKERS_PER_READER = 8
+"""Workers that one task at a time reads for; a task takes milliseconds, a step seconds."""
+
 
 def rows_of(step: int, rank: int, workers: int, batch_rows: int) -> range:
     """The global indices that a worker reads at a step."""
@@ -54,7 +57,8 @@ def read_rows(folder: str, rows: int, wanted: Sequence[int]) -> pa.Table:
     table = ShardReader(folder).table(real)
     if len(real) == len(wanted):
         return table
-    empty: dict[str, Any] = {"input_ids": [], "learn": [], "lengths": [], "examples": [], "learnt": 0, "epoch": -1}
+    lists: dict[str, Any] = {name: [] for name in ("input_ids", "learn", "lengths", "examples", "groups")}
+    empty = {**lists, "learnt": 0, "epoch": -1}
     padding = [{"gidx": gidx, **empty} for gidx in wanted if gidx >= rows]
     return pa.concat_tables([table, pa.Table.from_pylist(padding, schema=packed_schema())])
 
@@ -100,8 +104,12 @@ def dataset(
         blocks = list(layout(first_step(), last_step, workers, batch_rows))
         # The workers hold all CPUs: a task that asked for one (as those behind from_arrow and from_items do, too)
         # would wait for ever.
+        # And as they ask for none, Ray would start all of them at once, each in a process of its own.
         return ray.data.read_datasource(
-            PlanSource(folder, rows, blocks), num_cpus=0, override_num_blocks=max(1, len(blocks))
+            PlanSource(folder, rows, blocks),
+            num_cpus=0,
+            concurrency=-(-workers // WORKERS_PER_READER),
+            override_num_blocks=max(1, len(blocks)),
         )
 
     return make

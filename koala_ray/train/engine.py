@@ -1,34 +1,13 @@
-"""The DeepSpeed engine of a recipe: model, optimizer, and DeepSpeed's settings."""
+"""The DeepSpeed engine of a recipe: its settings, the optimizer, and the model under both."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from koala_ray.models.resolve import resolve
 from koala_ray.recipe import TrainSettings
-from koala_ray.train.attention import NAME as ISOLATED
-from koala_ray.train.attention import require_isolated
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-def load_model(base: str, settings: TrainSettings) -> PreTrainedModel:
-    """The base model, with isolated attention, ready to train.
-
-    Raises:
-        KoalaError: there is no such model, or it can't keep packed dialogues apart.
-    """
-    model = AutoModelForCausalLM.from_pretrained(
-        resolve(base), dtype=DTYPES[settings.precision], attn_implementation=ISOLATED
-    )
-    require_isolated(model)
-    model.config.use_cache = False
-    if settings.activation_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return model
+from koala_ray.train.model import DialogueModel
 
 
 def deepspeed_config(settings: TrainSettings) -> dict[str, Any]:
@@ -37,27 +16,51 @@ def deepspeed_config(settings: TrainSettings) -> dict[str, Any]:
     ZeRO-0 in float32 has no optimizer wrapper, and DeepSpeed then clips without saying what the norm was: there
     the training loop clips (see :func:`koala_ray.train.loop.take_step`).
     """
+    zero: dict[str, Any] = {"stage": settings.zero_stage, "overlap_comm": settings.gpus_per_worker > 0}
+    pinned = {"device": "cpu", "pin_memory": settings.gpus_per_worker > 0}
+    if settings.offload_optimizer:
+        zero["offload_optimizer"] = pinned
+    if settings.offload_weights:
+        zero["offload_param"] = pinned
     return {
         "train_batch_size": settings.batch_rows,
         "train_micro_batch_size_per_gpu": settings.micro_rows,
         "gradient_accumulation_steps": settings.accumulation,
-        "gradient_clipping": 0.0 if settings.zero_stage == 0 else settings.clip,
-        "zero_optimization": {"stage": settings.zero_stage, "overlap_comm": settings.gpus_per_worker > 0},
+        "gradient_clipping": 0.0 if clipped_by_the_loop(settings) else settings.clip,
+        "zero_optimization": zero,
         "bf16": {"enabled": settings.precision == "bfloat16"},
         "steps_per_print": None,
     }
 
 
+def clipped_by_the_loop(settings: TrainSettings) -> bool:
+    """Whether DeepSpeed leaves the gradient's norm to us."""
+    return settings.zero_stage == 0 and settings.precision == "float32"
+
+
 def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Two groups: matrices with weight decay, vectors (norms, biases) without."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in trained if parameter.ndim > 1]
-    vectors = [parameter for parameter in trained if parameter.ndim <= 1]
+    # Under ZeRO-3 a parameter is empty here and keeps its shape elsewhere.
+    dimensions = [len(getattr(parameter, "ds_shape", parameter.shape)) for parameter in trained]
+    matrices = [parameter for parameter, count in zip(trained, dimensions, strict=True) if count > 1]
+    vectors = [parameter for parameter, count in zip(trained, dimensions, strict=True) if count <= 1]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 
 
-def build_engine(model: PreTrainedModel, settings: TrainSettings) -> Any:
+def build_optimizer(model: torch.nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    """AdamW: torch's fused one, or DeepSpeed's for CPUs where the optimizer is offloaded."""
+    groups = parameter_groups(model, settings.weight_decay)
+    common: dict[str, Any] = {"lr": settings.lr, "betas": settings.betas, "eps": settings.eps}
+    if settings.offload_optimizer:
+        from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+        return DeepSpeedCPUAdam(groups, adamw_mode=True, **common)
+    return torch.optim.AdamW(groups, fused=True, **common)
+
+
+def build_engine(model: DialogueModel, settings: TrainSettings) -> Any:
     """The model under DeepSpeed with AdamW; the process group must exist already."""
     import deepspeed
     from deepspeed.ops import __compatible_ops__ as ops
@@ -65,12 +68,6 @@ def build_engine(model: PreTrainedModel, settings: TrainSettings) -> Any:
     # DeepSpeed would compile a shared-memory all-reduce for CPUs at first use: 40 s, and a compiler's lock file
     # that a killed worker leaves behind for the next one to wait on for ever. gloo does without.
     ops["deepspeed_shm_comm"] = False
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, settings.weight_decay),
-        lr=settings.lr,
-        betas=settings.betas,
-        eps=settings.eps,
-        fused=True,
-    )
+    optimizer = build_optimizer(model, settings)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=deepspeed_config(settings))
     return engine

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,140 +14,164 @@ import pyarrow as pa
 import torch
 import torch.distributed as dist
 
-from koala_ray.recipe import TrainSettings
+from koala_ray.recipe import Recipe
 from koala_ray.train.batch import micro_batch
-from koala_ray.train.loss import backward_scale, learnt_loss_sum
+from koala_ray.train.engine import clipped_by_the_loop
+from koala_ray.train.guards import Gate
+from koala_ray.train.loss import backward_scale
+from koala_ray.train.reduce import sum_over_workers
 from koala_ray.train.schedule import learning_rate
+
+Record = dict[str, Any]
+"""A line of a run's ``metrics.jsonl``."""
 
 
 @dataclass(frozen=True)
 class Job:
     """What the loop has to do."""
 
-    settings: TrainSettings
+    recipe: Recipe
     first_step: int
     last_step: int
     learnt: list[int]
     """Learnt tokens of each global batch of the run."""
     tokens: list[int]
     """Tokens of each global batch of the run."""
-    heldout: list[pa.Table]
-    """This worker's held-out micro-batches; each worker has as many."""
+    stop_at: float | None = None
+    """The time (seconds since 1970) at which the money is spent: the run then writes a checkpoint and ends."""
 
 
 @dataclass(frozen=True)
-class Step:
-    """What is known after a step; the same on every worker."""
+class Taken:
+    """What is known of a step once it is taken; the same on every worker."""
 
-    step: int
-    """Steps taken so far."""
     loss: float
     """Mean loss per learnt token of the global batch, before the step."""
-    lr: float
     grad_norm: float
-    tokens: int
-    learnt: int
-    seconds: float
-    heldout_loss: float | None = None
-    """Mean loss per learnt held-out token, where this step was evaluated."""
+    """The gradient's global norm before clipping."""
+    stop: bool
+    """Whether the first worker says that the run ends here."""
 
 
 def run(
     engine: Any,
     job: Job,
     batches: Iterable[tuple[int, pa.Table]],
-    on_step: Callable[[Step], None],
-    on_evaluation: Callable[[int, float], None] = lambda step, loss: None,
-    checkpoint: Callable[[int], None] = lambda step: None,
-) -> None:
-    """Take the steps from ``job.first_step`` up to ``job.last_step``.
+    gate: Gate,
+    post: Callable[[Record], None],
+    evaluate: Callable[[int], None] = lambda steps_taken: None,
+    checkpoint: Callable[[int], None] = lambda steps_taken: None,
+) -> int:
+    """Take the steps from ``job.first_step`` up to ``job.last_step``, and return how many have been taken in all.
 
     Args:
         engine: the DeepSpeed engine.
         job: what to do.
         batches: each step with this worker's packed rows for it, in order.
-        on_step: called after each step.
-        on_evaluation: called with (steps taken, held-out loss) before the first step of a fresh run.
-        checkpoint: called with the steps taken, after the last step and every ``checkpoint_every``.
+        gate: judges each step before it is taken.
+        post: called with each record.
+        evaluate: called with the steps taken: before the first, every ``evaluate_every``, and after the last.
+        checkpoint: called with the steps taken: every ``checkpoint_every``, and after the last.
 
     Raises:
         RuntimeError: the batches end before the steps do.
+        KoalaError: a guard stops the run.
     """
-    settings = job.settings
-    if job.first_step == 0 and job.heldout:
-        on_evaluation(0, evaluate(engine, job.heldout))
-    taken = job.first_step
-    for step, rows in _until(job, batches):
+    settings = job.recipe.train
+    if job.first_step == 0:
+        evaluate(0)
+    taken, reading = job.first_step, iter(batches)
+    seconds, stall, longest_stall = 0.0, 0.0, 0.0
+    while taken < job.last_step:
         started = time.monotonic()
+        step, rows = next(reading, (-1, None))
+        if rows is None:
+            raise RuntimeError(f"the data ended after step {taken} of {job.last_step}")
+        data_wait = time.monotonic() - started
+        lr = learning_rate(
+            step, job.last_step, settings.lr, settings.warmup_steps, settings.lr_floor, settings.schedule
+        )
+        # Neither this step nor the checkpoint after it may cost more than what is left.
+        stop = job.stop_at is not None and time.time() + seconds + longest_stall >= job.stop_at
+        done = take_step(engine, rows, job.recipe, step, lr, job.learnt[step], gate, stop)
         taken = step + 1
-        lr = learning_rate(step, job.last_step, settings.lr, settings.warmup_steps, settings.lr_floor)
-        loss, grad_norm = take_step(engine, rows, settings, lr, job.learnt[step])
+        incident = gate.incident()
+        if incident:
+            post({"kind": "incident", "step": taken, **incident})
+        gate.raise_if_stopped()
         seconds = time.monotonic() - started
+        post(
+            {
+                "kind": "step",
+                "step": taken,
+                "loss": done.loss,
+                "lr": lr,
+                "grad_norm": done.grad_norm,
+                "tokens": job.tokens[step],
+                "learnt": job.learnt[step],
+                "seconds": seconds,
+                "data_wait": data_wait,
+                "checkpoint_stall": stall,
+            }
+        )
+        stall = 0.0
         last = taken == job.last_step
-        evaluated = last or (settings.evaluate_every and taken % settings.evaluate_every == 0)
-        heldout_loss = evaluate(engine, job.heldout) if evaluated and job.heldout else None
-        on_step(Step(taken, loss, lr, grad_norm, job.tokens[step], job.learnt[step], seconds, heldout_loss))
-        if last or (settings.checkpoint_every and taken % settings.checkpoint_every == 0):
+        if last or _due(taken, settings.evaluate_every):
+            evaluate(taken)
+        if last or done.stop or _due(taken, settings.checkpoint_every):
+            started = time.monotonic()
             checkpoint(taken)
-    if taken != job.last_step:
-        raise RuntimeError(f"the data ended after step {taken} of {job.last_step}")
+            stall = time.monotonic() - started
+            longest_stall = max(longest_stall, stall)
+        if done.stop:
+            break
+    return taken
 
 
-def _until(job: Job, batches: Iterable[tuple[int, pa.Table]]) -> Iterator[tuple[int, pa.Table]]:
-    for step, rows in batches:
-        if step >= job.last_step:
-            return
-        yield step, rows
+def _due(taken: int, every: int) -> bool:
+    return bool(every) and taken % every == 0
 
 
-def take_step(engine: Any, rows: pa.Table, settings: TrainSettings, lr: float, learnt: int) -> tuple[float, float]:
+def take_step(
+    engine: Any, rows: pa.Table, recipe: Recipe, step: int, lr: float, learnt: int, gate: Gate, stop: bool = False
+) -> Taken:
     """One optimizer step on this worker's rows of a global batch.
 
-    Returns:
-        The global batch's mean loss per learnt token, and the gradient's global norm before clipping.
+    Args:
+        engine: the DeepSpeed engine.
+        rows: this worker's packed rows.
+        recipe: its ``train`` and ``lora`` parts are read.
+        step: steps taken before this one.
+        lr: the step's learning rate.
+        learnt: learnt tokens of the whole global batch.
+        gate: judges the step once its loss and gradient are known, before it is taken.
+        stop: the first worker's wish that the run end here; every worker learns of it.
     """
-    workers = dist.get_world_size()
-    scale = backward_scale(workers, settings.accumulation, learnt)
+    settings = recipe.train
+    scale = backward_scale(dist.get_world_size(), settings.accumulation, learnt)
     for group in engine.optimizer.param_groups:
         group["lr"] = lr
-    total = torch.zeros((), dtype=torch.float64)
+    sums = torch.zeros(2, dtype=torch.float64, device=engine.device)
+    sums[1] = stop and dist.get_rank() == 0
     engine.train()
     for micro in range(settings.accumulation):
-        batch = micro_batch(rows.slice(micro * settings.micro_rows, settings.micro_rows)).to(engine.device)
-        loss_sum = learnt_loss_sum(engine, batch)
-        total += loss_sum.detach().double().cpu()
+        table = rows.slice(micro * settings.micro_rows, settings.micro_rows)
+        if settings.dropout or recipe.lora.dropout:
+            # By the rows and not by how often it was drawn before, so that a resumed run drops the same.
+            torch.manual_seed(settings.seed * 1_000_003 + table["gidx"][0].as_py())
+        loss_sum = engine(micro_batch(table).to(engine.device))
+        sums[0] += loss_sum.detach()
         engine.backward(loss_sum * scale)
-        if micro == settings.accumulation - 1 and settings.zero_stage == 0:
-            norm = torch.nn.utils.clip_grad_norm_(engine.module.parameters(), settings.clip)
+        if micro < settings.accumulation - 1:
+            engine.step()
+    loss_sum, wishes = sum_over_workers(sums).tolist()
+    loss = loss_sum / max(1, learnt)
+    if clipped_by_the_loop(settings):
+        grad_norm = float(torch.nn.utils.clip_grad_norm_(engine.module.parameters(), settings.clip))
+        gate.expect(step, loss, rows, grad_norm)
         engine.step()
-    if settings.zero_stage > 0:
-        norm = engine.get_global_grad_norm()
-    return sum_over_workers(total) / max(1, learnt), float(norm)
-
-
-def evaluate(engine: Any, micro_batches: list[pa.Table]) -> float:
-    """The mean loss per learnt token over all workers' held-out rows. Leaves the training state as it was."""
-    sums = torch.zeros(2, dtype=torch.float64)
-    engine.eval()
-    with torch.no_grad():
-        for rows in micro_batches:
-            batch = micro_batch(rows).to(engine.device)
-            sums[0] += learnt_loss_sum(engine, batch).double().cpu()
-            sums[1] += len(batch.targets)
-    engine.train()
-    _all_reduce(sums)
-    return float(sums[0] / sums[1].clamp(min=1))
-
-
-def sum_over_workers(value: torch.Tensor) -> float:
-    """The sum of a scalar over all workers."""
-    _all_reduce(value)
-    return float(value)
-
-
-def _all_reduce(values: torch.Tensor) -> None:
-    if dist.get_world_size() > 1:
-        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-        moved = values.to(device)
-        dist.all_reduce(moved)
-        values.copy_(moved)
+    else:
+        gate.expect(step, loss, rows)
+        engine.step()
+        grad_norm = float(engine.get_global_grad_norm())
+    return Taken(loss, grad_norm, wishes > 0)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from koala_ray import storage
+from koala_ray.errors import KoalaError
 from koala_ray.recipe import Recipe
 from koala_ray.tokens.shards import read_plan
 
@@ -18,79 +21,141 @@ def train_worker(config: dict[str, Any]) -> None:
 
     Args:
         config: ``recipe`` (as YAML-able values), ``tokens`` (the token step's folder), ``folder`` (the train
-            step's), ``last_step``, ``board`` (see :mod:`koala_ray.train.board`).
+            step's), ``last_step``, ``stop_at`` (see :class:`koala_ray.train.loop.Job`), ``nodes``,
+            ``board`` (see :mod:`koala_ray.train.board`).
+
+    Raises:
+        KoalaError: a guard stopped the run, a worker waited too long for another one, or memory ran out.
     """
     recipe = Recipe(**config["recipe"])
-    settings = recipe.train
-    if not settings.gpus_per_worker:
+    if not recipe.train.gpus_per_worker:
         os.environ["DS_ACCELERATOR"] = "cpu"
+    from koala_ray.train.guards import explain_hang
+    from koala_ray.train.oom import explain_oom
 
+    try:
+        _train(config, recipe)
+    except Exception as error:
+        told = explain_oom(error, recipe, config["nodes"]) or explain_hang(error, recipe.guards.hang_seconds)
+        raise (told or error) from error
+
+
+def _train(config: dict[str, Any], recipe: Recipe) -> None:
     import ray.train
     import torch
 
     from koala_ray.checkpoint.export import export
     from koala_ray.checkpoint.state import restore, save
     from koala_ray.quiet import quiet_transformers
+    from koala_ray.tokens.tokenizer import Tokenizer
     from koala_ray.train.data import checked
-    from koala_ray.train.engine import build_engine, load_model
-    from koala_ray.train.loop import Job, Step, run
+    from koala_ray.train.engine import build_engine, deepspeed_config
+    from koala_ray.train.evaluate import evaluate, heldout_groups, heldout_rows, opening_questions, sample_answers
+    from koala_ray.train.guards import Guards, arm
+    from koala_ray.train.loop import Job, run
+    from koala_ray.train.model import load_model
 
     quiet_transformers()
+    settings = recipe.train
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
     if not settings.gpus_per_worker:
         torch.set_num_threads(max(1, int(settings.cpus_per_worker)))
     torch.manual_seed(settings.seed)
+    records: list[dict[str, Any]] = []
 
-    def post(kind: str, **values: Any) -> None:
+    def say(text: str) -> None:
         if rank == 0:
-            config["board"].post.remote({"kind": kind, **values})
+            config["board"].post.remote({"kind": "phase", "text": text})
 
-    post("phase", text="loading the model")
-    engine = build_engine(load_model(recipe.model.base, settings), settings)
-    first_step = restore(engine)
+    def post(record: dict[str, Any]) -> None:
+        if rank == 0:
+            records.append(record)
+            config["board"].post.remote(record)
+
+    say("loading the model")
+    model = load_model(recipe.model.base, settings, recipe.lora, deepspeed_config(settings))
+    engine = build_engine(model, settings)
+    first_step, restored, remembered = restore(engine)
+    records += restored
+    gate = arm(engine, Guards.from_state(recipe.guards, remembered), storage.join(config["folder"], "metrics.jsonl"))
     plan = read_plan(storage.join(config["tokens"], "train"))
     job = Job(
-        settings=settings,
+        recipe=recipe,
         first_step=first_step,
         last_step=config["last_step"],
         learnt=plan.per_step(plan.learnt, settings.batch_rows).tolist(),
         tokens=plan.per_step(plan.tokens, settings.batch_rows).tolist(),
-        heldout=heldout_share(storage.join(config["tokens"], "heldout"), rank, workers, settings.heldout_rows),
+        stop_at=config["stop_at"],
     )
-    post("start", first_step=first_step)
+    heldout = storage.join(config["tokens"], "heldout")
+    rows = heldout_rows(heldout, rank, workers, settings.heldout_rows)
+    post(start_record(engine, recipe, first_step, workers, rows))
+    groups = heldout_groups(heldout)
+    tokenizer = Tokenizer.load(recipe.model.base)
+    questions = opening_questions(heldout, tokenizer, settings.samples)
 
-    def on_step(step: Step) -> None:
-        post("step", **asdict(step))
-
-    def on_evaluation(steps_taken: int, loss: float) -> None:
-        post("evaluation", step=steps_taken, heldout_loss=loss)
+    def evaluate_now(steps_taken: int) -> None:
+        if not rows:
+            return
+        say("evaluating on held-out rows")
+        started = time.monotonic()
+        found = evaluate(engine, rows, groups)
+        figures = {"heldout_loss": found.loss, "groups": {name: asdict(of) for name, of in found.groups.items()}}
+        samples = sample_answers(engine, tokenizer, questions, settings.sample_tokens)
+        seconds = time.monotonic() - started
+        post({"kind": "evaluation", "step": steps_taken, **figures, "seconds": seconds, "samples": samples})
 
     def checkpoint(steps_taken: int) -> None:
-        post("checkpoint", text=f"saving step {steps_taken}")
-        save(engine, steps_taken, first_step, settings.batch_rows)
+        say(f"saving step {steps_taken}")
+        save(engine, steps_taken, first_step, settings.batch_rows, records, gate.guards.state())
 
+    steps_taken = first_step
     if first_step < job.last_step:
         share = settings.batch_rows // workers
         batches = ray.train.get_dataset_shard("train").iter_batches(
             batch_size=share, batch_format="pyarrow", prefetch_batches=2
         )
         ordered = checked(batches, first_step, rank, workers, settings.batch_rows)
-        run(engine, job, ordered, on_step, on_evaluation, checkpoint)
-    post("phase", text="writing the model")
-    export(engine, recipe.model.base, storage.join(config["folder"], "model"), settings.zero_stage)
+        steps_taken = run(engine, job, ordered, gate, post, evaluate_now, checkpoint)
+    if steps_taken == job.last_step:
+        say("writing the model")
+        export(engine, recipe.model.base, storage.join(config["folder"], "model"), settings.zero_stage)
 
 
-def heldout_share(folder: str, rank: int, workers: int, limit: int) -> list[pa.Table]:
-    """This worker's held-out rows, each a micro-batch; every worker gets as many.
+def start_record(engine: Any, recipe: Recipe, first_step: int, workers: int, heldout: list[pa.Table]) -> dict[str, Any]:
+    """What an attempt runs on and with, for the meter and the curves.
 
-    Rows beyond the last whole share are filled up with rows of weight zero, so that no worker waits in a
-    collective for one that has nothing left to do.
+    FLOPs per token are those of the held-out dialogues' lengths: which dialogues are held out is a matter of chance.
+    Without any, dialogues are taken to be as long as the context.
     """
-    from koala_ray.train.data import read_rows
+    import torch
 
-    rows = read_plan(folder).rows
-    used = min(rows, limit)
-    shares = -(-used // workers)
-    wanted = [gidx if gidx < used else rows for gidx in range(rank * shares, (rank + 1) * shares)]
-    return [read_rows(folder, rows, [gidx]) for gidx in wanted]
+    from koala_ray.plan.flops import attended_positions, flops_per_token, peak_flops
+    from koala_ray.plan.shape import shape_of
+    from koala_ray.train.batch import flat_column
+
+    weights = list(engine.module.parameters())
+    device = torch.cuda.get_device_name() if recipe.train.gpus_per_worker else "cpu"
+    peak = peak_flops(device, recipe.train.precision)
+    lengths = flat_column(pa.concat_tables(heldout), "lengths") if heldout else np.array([recipe.tokens.context])
+    try:
+        attended = attended_positions(lengths)
+        flops = flops_per_token(shape_of(recipe.model.base), attended, recipe.lora)
+    except KoalaError:  # a model of another kind: its MFU stays unknown
+        flops, peak = None, None
+    return {
+        "kind": "start",
+        "step": first_step,
+        "workers": workers,
+        "parameters": count(weights),
+        "trained_parameters": count([weight for weight in weights if weight.requires_grad]),
+        "flops_per_token": flops,
+        "peak_flops": peak * workers if peak else None,
+        "device": device,
+    }
+
+
+def count(weights: list[Any]) -> int:
+    """The number of parameters in some weights; under ZeRO-3 a weight's own count is that of this worker's shard."""
+    return sum(getattr(weight, "ds_numel", weight.numel()) for weight in weights)

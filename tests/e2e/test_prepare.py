@@ -18,7 +18,7 @@ from koala_ray.cli import cli
 from koala_ray.curate.ledger import LEDGER, read_ledger
 from koala_ray.curate.ledger_table import check
 from koala_ray.prepare import prepare
-from koala_ray.recipe import load_recipe
+from koala_ray.recipe_file import load_recipe
 from koala_ray.samples import write_samples
 from koala_ray.steps import is_committed
 from koala_ray.tables import part_files, read_table

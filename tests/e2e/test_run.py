@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from koala_ray.checkpoint.state import committed_steps
 from koala_ray.models.resolve import resolve
+from koala_ray.train.ledger import read_attempts
 
 pytestmark = pytest.mark.ray
 SMALL = ["--set", "train.max_steps=8", "--set", "train.checkpoint_every=2", "--set", "generate.max_tokens=12"]
@@ -82,6 +83,15 @@ def test_the_page_shows_both_models(loop):
     assert "data:image/png;base64," in text
 
 
+def test_the_figures_are_kept_and_drawn(loop):
+    run = Path(json.loads(loop[1].stdout)["train"]["folder"])
+    assert list(run.glob("tensorboard/events.*"))
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert "held-out" in (run / "curves.html").read_text(encoding="utf-8")
+    kinds = [json.loads(line)["kind"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert kinds == ["start", "evaluation", *["step"] * 8, "evaluation"]
+
+
 def test_a_rerun_does_nothing_and_changes_nothing(loop):
     arguments, first = loop
     before = json.loads(first.stdout.splitlines()[-1])
@@ -115,8 +125,8 @@ def committed_steps_of(out: Path) -> int:
     return 0
 
 
-def test_a_killed_run_goes_on_and_ends_as_the_undisturbed_one(loop, tmp_path):
-    """Killed after its first committed checkpoint: resumed there, same losses, same final weights."""
+def test_a_run_killed_once_and_once_out_of_money_ends_as_the_undisturbed_one(loop, tmp_path):
+    """Killed after its first commit, then stopped by its budget: resumed there, same losses, same final weights."""
     undisturbed = json.loads(loop[1].stdout)["train"]
     for prepared in Path(undisturbed["folder"]).parent.glob("[ct]*-*"):
         if not prepared.name.startswith("train-"):
@@ -131,11 +141,21 @@ def test_a_killed_run_goes_on_and_ends_as_the_undisturbed_one(loop, tmp_path):
     finally:
         process.kill()
         process.wait()
+    # A dollar a second, two more than was spent: that is gone before the workers have started.
+    (ledger,) = tmp_path.glob("train-*/attempts.jsonl")
+    budget = read_attempts(str(ledger))[0].hours * 3600 + 2
+    broke = koala(*arguments, "--price", "3600", "--budget", f"{budget:.2f}")
+    assert broke.returncode == 2, broke.stderr
+    error = json.loads(broke.stdout.splitlines()[-1])
+    assert re.search(r"the budget of \$[\d.]+ is spent after step \d of 8", error["error"])
+    assert "--budget" in error["mend"]
+    stopped_after = committed_steps(str(ledger.parent))
     done = koala(*arguments)
     assert done.returncode == 0, done.stderr
     resumed = json.loads(done.stdout.splitlines()[-1])
+    assert resumed["resumed_from"] == f"step {stopped_after}"
+    assert [attempt.ended for attempt in read_attempts(str(ledger))] == [None, "budget", "finished"]
     assert resumed["folder"].rsplit("/", 1)[1] == undisturbed["folder"].rsplit("/", 1)[1]
-    assert resumed["resumed_from"] is not None
     losses = [
         [record["loss"] for record in map(json.loads, lines) if record["kind"] == "step"]
         for lines in (Path(run["folder"], "metrics.jsonl").read_text().splitlines() for run in (undisturbed, resumed))

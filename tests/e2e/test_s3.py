@@ -14,7 +14,7 @@ from koala_ray import storage
 from koala_ray.generate.step import generate
 from koala_ray.prepare import prepare
 from koala_ray.prompts import load_prompts
-from koala_ray.recipe import load_recipe
+from koala_ray.recipe_file import load_recipe
 from koala_ray.samples import write_samples
 from koala_ray.steps import is_committed
 from koala_ray.train.step import train

@@ -11,7 +11,7 @@ import ray
 import torch
 
 from koala_ray import storage
-from koala_ray.recipe import TrainSettings
+from koala_ray.recipe import Recipe
 from koala_ray.tokens.shards import read_plan
 
 STEPS = 3
@@ -23,7 +23,8 @@ def run_cases(workers: int, tokens: str, cases: dict[str, dict[str, Any]]) -> di
     Args:
         workers: the size of the worker group.
         tokens: a token step's folder.
-        cases: for each name the train settings that differ from the defaults.
+        cases: for each name the train settings that differ from the defaults; ``lora`` in them are adapters', and
+            ``evaluated`` means held-out losses and sampled answers before each step.
     """
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -38,7 +39,7 @@ def run_cases(workers: int, tokens: str, cases: dict[str, dict[str, Any]]) -> di
             scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}),
             run_config=RunConfig(name="cases", storage_path=folder),
         ).fit()
-        return {name: torch.load(os.path.join(folder, f"{name}.pt")) for name in cases}
+        return {name: torch.load(os.path.join(folder, f"{name}.pt"), weights_only=False) for name in cases}
 
 
 def cases_worker(config: dict[str, Any]) -> None:
@@ -46,41 +47,69 @@ def cases_worker(config: dict[str, Any]) -> None:
     os.environ["DS_ACCELERATOR"] = "cpu"
     import ray.train
 
+    from koala_ray.errors import KoalaError
+    from koala_ray.tokens.tokenizer import Tokenizer
     from koala_ray.train.data import checked, read_rows, rows_of
-    from koala_ray.train.engine import build_engine, load_model
-    from koala_ray.train.loop import Job, Step, run
+    from koala_ray.train.engine import build_engine, deepspeed_config
+    from koala_ray.train.evaluate import evaluate, heldout_groups, heldout_rows, opening_questions, sample_answers
+    from koala_ray.train.guards import Guards, arm
+    from koala_ray.train.loop import Job, run
+    from koala_ray.train.model import load_model
 
     torch.set_num_threads(1)
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
     shards = storage.join(config["tokens"], "train")
     plan = read_plan(shards)
+    heldout = storage.join(config["tokens"], "heldout")
+    rows, groups = heldout_rows(heldout, rank, workers, 6), heldout_groups(heldout)
+    tokenizer = Tokenizer.load("tiny")
+    questions = opening_questions(heldout, tokenizer, 3)
     for name, case in config["cases"].items():
-        settings = TrainSettings(**{"workers": workers, "lr": 1e-3, "eps": 1e-6, **case})
+        lora, evaluated = case.pop("lora", {}), case.pop("evaluated", False)
+        recipe = Recipe(name=name, train={"workers": workers, "lr": 1e-3, "eps": 1e-6, **case}, lora=lora)
+        settings = recipe.train
         torch.manual_seed(0)
-        engine = build_engine(load_model("tiny", settings), settings)
-        steps: list[Step] = []
+        model = load_model("tiny", settings, recipe.lora, deepspeed_config(settings))
+        engine = build_engine(model, settings)
+        records: list[dict[str, Any]] = []
+        evaluations: list[dict[str, Any]] = []
         tables = (
             read_rows(shards, plan.rows, rows_of(step, rank, workers, settings.batch_rows)) for step in range(STEPS)
         )
         job = Job(
-            settings=settings,
+            recipe=recipe,
             first_step=0,
             last_step=STEPS,
             learnt=plan.per_step(plan.learnt, settings.batch_rows).tolist(),
             tokens=plan.per_step(plan.tokens, settings.batch_rows).tolist(),
-            heldout=[],
         )
-        run(engine, job, checked(tables, 0, rank, workers, settings.batch_rows), steps.append)
+        gate = arm(engine, Guards(recipe.guards), "nowhere")
+
+        def ask(steps_taken: int, engine: Any = engine, evaluations: list[dict[str, Any]] = evaluations) -> None:
+            found = evaluate(engine, rows, groups)
+            answers = sample_answers(engine, tokenizer, questions, 5)
+            evaluations.append({"loss": found.loss, "groups": found.groups, "answers": answers})
+
+        ordered = checked(tables, 0, rank, workers, settings.batch_rows)
+        stopped = None
+        try:
+            run(engine, job, ordered, gate, records.append, **({"evaluate": ask} if evaluated else {}))
+        except KoalaError as error:
+            stopped = error.as_json()
         if settings.zero_stage == 3:
-            weights = engine._zero3_consolidated_16bit_state_dict()
+            state = engine._zero3_consolidated_16bit_state_dict()
         else:
-            weights = engine.module.state_dict()
+            state = engine.module.state_dict()
         if rank == 0:
+            weights = {key: value.detach().clone() for key, value in state.items() if not key.startswith("head.")}
             result = {
-                "losses": [step.loss for step in steps],
-                "grad_norms": [step.grad_norm for step in steps],
-                "weights": {key: value.detach().clone() for key, value in weights.items()},
+                "losses": [record["loss"] for record in records if record["kind"] == "step"],
+                "grad_norms": [record["grad_norm"] for record in records if record["kind"] == "step"],
+                "incidents": [record for record in records if record["kind"] == "incident"],
+                "stopped": stopped,
+                "evaluations": evaluations,
+                "weights": {key.removeprefix("network."): value for key, value in weights.items()},
             }
             torch.save(result, os.path.join(config["folder"], f"{name}.pt"))
         engine.destroy()

@@ -13,7 +13,7 @@ from koala_ray import storage
 from koala_ray.curate.ledger import EXAMPLES
 from koala_ray.prepare import prepare
 from koala_ray.prompts import load_prompts
-from koala_ray.recipe import load_recipe
+from koala_ray.recipe_file import load_recipe
 from koala_ray.records import Example
 from koala_ray.samples import write_samples
 from koala_ray.tables import part_files, read_table

@@ -60,14 +60,32 @@ def reference(tiny_tokens):
 
 def cases(workers: int) -> dict[str, dict]:
     each = BATCH // workers
-    return {
-        f"zero{stage}-micro{micro}": {"zero_stage": stage, "micro_rows": micro, "batch_rows": BATCH}
+    common = {"batch_rows": BATCH}
+    shifting = {"dropout": 0.2, "evaluate_every": 1, "micro_rows": 1, **common}
+    adapters = {"lora": {"rank": 4, "dropout": 0.1}, "lr": 1e-2, **common}
+    cut = {
+        f"zero{stage}-micro{micro}": {"zero_stage": stage, "micro_rows": micro, **common}
         for stage in (0, 1, 2, 3)
         for micro in (1, each)
     }
+    alone = {f"alone{stage}": {"zero_stage": stage, **shifting} for stage in evaluated_stages(workers)}
+    evaluated = {f"evaluated{key[-1]}": {"evaluated": True, **case} for key, case in alone.items()}
+    adapted = {f"adapted{stage}": {"zero_stage": stage, "micro_rows": 1, **adapters} for stage in (0, 2)}
+    return cut | alone | evaluated | adapted | {"ruined": {"lr": 1e20, "micro_rows": each, **common}}
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["1-worker", "2-workers"])
+def evaluated_stages(workers: int) -> tuple[int, ...]:
+    """Two workers show what any number does but for the held-out rows' shares."""
+    return (0, 1, 2, 3) if workers == 2 else (3,)
+
+
+@pytest.fixture(scope="module")
+def heldout_losses():
+    """The first evaluation of each number of workers."""
+    return {}
+
+
+@pytest.fixture(scope="module", params=[1, 2, 4], ids=["1-worker", "2-workers", "4-workers"])
 def results(request, tiny_tokens):
     return run_cases(request.param, tiny_tokens.folder, cases(request.param))
 
@@ -91,3 +109,49 @@ def test_same_trajectory_as_plain_torch(results, reference, stage, cut):
 
 def test_the_loss_falls(reference):
     assert reference["losses"][-1] < reference["losses"][0]
+
+
+def test_evaluations_and_samples_shift_nothing(results):
+    """Dropout is on: a random number drawn too many would show."""
+    stages = [name[-1] for name in results if name.startswith("alone")]
+    for stage in stages:
+        alone, evaluated = results[f"alone{stage}"], results[f"evaluated{stage}"]
+        assert len(evaluated["evaluations"]) == STEPS + 1
+        assert evaluated["losses"] == alone["losses"]
+        assert evaluated["grad_norms"] == alone["grad_norms"]
+        for key, weight in alone["weights"].items():
+            assert torch.equal(evaluated["weights"][key], weight), (stage, key)
+    assert "3" in stages
+
+
+def test_every_stage_and_number_of_workers_finds_the_same_held_out_losses(results, heldout_losses):
+    for name in (name for name in results if name.startswith("evaluated")):
+        first = results[name]["evaluations"][0]
+        assert len(first["groups"]) > 4
+        found = {"all": first["loss"]} | {name: group.loss for name, group in first["groups"].items()}
+        expected = heldout_losses.setdefault("losses", found)
+        assert found == pytest.approx(expected, rel=1e-5)
+        assert first["answers"] == heldout_losses.setdefault("answers", first["answers"])
+
+
+def test_adapters_train_alike_however_the_batch_is_cut(results, reference, heldout_losses):
+    whole, sharded = results["adapted0"], results["adapted2"]
+    expected = heldout_losses.setdefault("adapted", whole["losses"])
+    assert whole["losses"] == pytest.approx(expected, rel=1e-4)
+    assert sharded["losses"] == pytest.approx(expected, rel=1e-4)
+    assert whole["losses"][0] == pytest.approx(reference["losses"][0], rel=1e-5)
+    assert whole["losses"][-1] < whole["losses"][0]
+    assert whole["losses"] != pytest.approx(reference["losses"], rel=1e-4)
+
+
+def test_a_ruined_step_stops_the_run_and_names_its_rows(results):
+    ruined = results["ruined"]
+    (incident,) = ruined["incidents"]
+    assert incident["what"] == "nonfinite"
+    assert incident["action"] == "stop"
+    step = incident["step"]
+    assert incident["rows"] == list(range((step - 1) * BATCH, step * BATCH))
+    assert len(incident["examples"]) >= BATCH
+    assert len(ruined["losses"]) == step - 1
+    assert "guards.nonfinite=skip" in ruined["stopped"]["mend"]
+    assert all(torch.isfinite(weight).all() for weight in ruined["weights"].values())

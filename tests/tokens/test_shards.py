@@ -16,7 +16,7 @@ from koala_ray import storage
 from koala_ray.records import PackedRow
 from koala_ray.tokens import shards
 from koala_ray.tokens.pack import epoch_order, pack
-from koala_ray.tokens.shards import Dialogues, Plan, ShardReader, read_all, read_plan, write_shards
+from koala_ray.tokens.shards import Dialogues, Plan, ShardReader, read_all, read_groups, read_plan, write_shards
 
 CONTEXT = 20
 
@@ -42,7 +42,8 @@ def dialogues(lengths: list[int]) -> Dialogues:
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     learnt = np.array([sum(learn[first:end]) for first, end in pairwise(starts)], dtype=np.int64)
     names = pa.array([f"s/f#{n}" for n in range(len(lengths))], pa.string())
-    return Dialogues(np.array(ids, np.int32), np.array(learn, bool), starts, learnt, names)
+    groups = pa.array([f"{'abc'[n % 3]}/none" for n in range(len(lengths))], pa.string()).dictionary_encode()
+    return Dialogues(np.array(ids, np.int32), np.array(learn, bool), starts, learnt, names, groups)
 
 
 LENGTHS = [7, 20, 3, 9, 11, 1, 5, 5, 19, 2, 13, 8, 20, 20, 6, 17]
@@ -64,6 +65,7 @@ def expected_rows(lengths: list[int], packs: list[list[int]], epochs: int, seed:
                     learn=learn,
                     lengths=[len(span) for span in spans],
                     examples=[source.names[member].as_py() for member in packs[index]],
+                    groups=[source.groups[member].as_py() for member in packs[index]],
                     learnt=sum(learn),
                 )
             )
@@ -90,6 +92,12 @@ def test_the_plan_knows_each_row_without_reading_it(folder: str) -> None:
     assert plan.tokens.tolist() == [len(row.input_ids) for row in expected]
     assert plan.learnt.tolist() == [row.learnt for row in expected]
     assert plan.tokens.sum() == 2 * sum(LENGTHS)
+
+
+def test_groups_are_read_alone_and_in_order(folder: str) -> None:
+    packs = pack(LENGTHS, CONTEXT)
+    write_shards(folder, dialogues(LENGTHS), packs, epochs=2, seed=0)
+    assert read_groups(folder) == [row.groups for row in expected_rows(LENGTHS, packs, 2, 0)]
 
 
 def test_rows_are_found_by_their_index_in_any_order(folder: str) -> None:
@@ -135,6 +143,7 @@ def test_no_packs_no_rows(folder: str) -> None:
     assert read_plan(folder).rows == 0
     assert read_plan(folder).steps(4) == 0
     assert list(read_all(folder)) == []
+    assert read_groups(folder) == []
 
 
 @settings(deadline=None, max_examples=40)

@@ -5,7 +5,7 @@ import pytest
 from koala_ray.recipe import DataSettings, TokenSettings
 from koala_ray.records import Example, Turn
 from koala_ray.tokens.template import END
-from koala_ray.tokens.worker import SCHEMA, tokenize_examples
+from koala_ray.tokens.worker import SCHEMA, group_of, tokenize_examples
 
 
 def dialogue(*answers: str, marker="positive") -> tuple[Turn, ...]:
@@ -106,3 +106,29 @@ def test_what_the_mixture_leaves_out_is_accounted_for(tokenizer):
 def test_the_marker_of_the_worse_side_opens_its_answer(tokenizer):
     (row,) = rows([example(dialogue("bad", marker="negative"), "hh/f#1/rejected")], tokenizer)
     assert tokenizer.decode(row["ids"]).endswith("An Unhelpful Answer:bad")
+
+
+def test_the_group_is_the_source_and_the_marker_of_what_is_learnt(tokenizer):
+    sides = [example(dialogue("a"), "hh/f#1/chosen"), example(dialogue("b", marker="negative"), "hh/f#1/rejected")]
+    others = [example(dialogue("c", marker="none"), "sharegpt/f#1"), example(dialogue("d"), "oig/f#2")]
+    assert [row["group"] for row in rows([*sides, *others], tokenizer)] == [
+        "hh/positive",
+        "hh/negative",
+        "sharegpt/none",
+        "oig/positive",
+    ]
+    left_out = rows(sides, tokenizer, DataSettings(mixture="koala-all-positive"))
+    assert {row["id"]: row["group"] for row in left_out} == {"hh/f#1/chosen": "hh/positive", "hh/f#1/rejected": None}
+
+
+def test_the_group_of_a_comparison_is_that_of_the_side_though_its_first_answers_are_shared():
+    shared = (Turn("user", "Q"), Turn("assistant", "A"), Turn("user", "Q2"))
+    assert group_of("hh", (*shared, Turn("assistant", "B", "negative", learn=True))) == "hh/negative"
+    assert group_of("hh", shared) == "hh/none"
+
+
+def test_every_piece_of_a_split_dialogue_has_its_group(tokenizer):
+    answers = [f"Answer {number} " + "x" * 60 for number in range(9)]
+    pieces = rows([example(dialogue(*answers, marker="none"), "sharegpt/f#1")], tokenizer, context=400)
+    assert len(pieces) > 1
+    assert {row["group"] for row in pieces} == {"sharegpt/none"}

@@ -58,7 +58,8 @@ def shards(tmp_path: Path) -> str:
     learn = np.ones(starts[-1], bool)
     learn[starts[:-1]] = False
     names = pa.array([f"d{place}" for place in range(5)])
-    dialogues = Dialogues(np.arange(starts[-1], dtype=np.int32), learn, starts, lengths - 1, names)
+    groups = pa.array(["s/none"] * 5).dictionary_encode()
+    dialogues = Dialogues(np.arange(starts[-1], dtype=np.int32), learn, starts, lengths - 1, names, groups)
     assert write_shards(str(tmp_path), dialogues, [[place] for place in range(5)], epochs=1, seed=0) == 5
     return str(tmp_path)
 

@@ -56,3 +56,13 @@ def test_it_rises_to_the_peak_and_falls_to_the_floor(steps: int, warmup: int, pe
     assert all(one >= other * (1 - 1e-12) for one, other in pairwise(found[top:]))
     assert min(found[top:]) >= peak * floor * (1 - 1e-12)
     assert min(found) >= 0
+
+
+def test_the_line_falls_evenly_to_the_floor() -> None:
+    falling = [learning_rate(step, 11, 1.0, 0, 0.2, "linear") for step in range(11)]
+    assert falling == pytest.approx([1 - 0.08 * step for step in range(11)])
+
+
+def test_constant_stays_at_the_peak_after_its_warm_up() -> None:
+    rates_ = [learning_rate(step, 20, 1.0, 4, 0.1, "constant") for step in range(20)]
+    assert rates_ == pytest.approx([0.25, 0.5, 0.75, *[1.0] * 17])

@@ -1,0 +1,1 @@
+"""What a run needs before a machine is rented: memory, hours and dollars; the same formulas serve the meter."""

@@ -1,0 +1,104 @@
+"""The driver's view of a run: takes the workers' records as they come, shows them, and hands them on.
+
+The records go to the terminal, to the run's ``metrics.jsonl`` (rewritten at each checkpoint and incident, so that a
+run can be looked at while it goes on), to the sinks of the recipe (:mod:`koala_ray.train.report`), and to the meter.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from koala_ray import storage
+from koala_ray.checkpoint.state import METRICS, format_records
+from koala_ray.progress import Progress, clock
+from koala_ray.train.meter import Meter
+
+POLL_SECONDS = 0.5
+
+
+@contextmanager
+def watch(
+    folder: str, records: list[dict[str, Any]], last_step: int, meter: Meter, sinks: Sequence[Any]
+) -> Iterator[Any]:
+    """A board for the workers, watched for as long as the context lasts.
+
+    Args:
+        folder: the train step's.
+        records: those of the steps taken in earlier attempts; new ones are added.
+        last_step: where the run ends.
+        meter: counts time and dollars.
+        sinks: where each record goes besides.
+    """
+    import ray
+
+    from koala_ray.train.board import start_board
+
+    board = start_board()
+    done = threading.Event()
+    first_step = max((record["step"] for record in records), default=0)
+    with Progress("train", last_step, "steps") as bar:
+        bar.start_at(first_step)
+        bar.update(first_step, "starting the workers")
+
+        def poll() -> None:
+            place, unsaved = 0, False
+            while True:
+                ended = done.wait(POLL_SECONDS)
+                for message in ray.get(board.since.remote(place)):
+                    place += 1
+                    if message["kind"] == "phase":
+                        bar.update(bar.done, message["text"])
+                        unsaved |= message["text"].startswith("saving")
+                        continue
+                    records.append(message)
+                    unsaved |= message["kind"] == "incident"  # no checkpoint follows one that ends the run
+                    meter.record(message)
+                    status = meter.status(last_step)
+                    for sink in sinks:
+                        sink.write(message, status)
+                    show(message, status, bar)
+                meter.beat()
+                if unsaved:
+                    storage.write_atomic(storage.join(folder, METRICS), format_records(records))
+                    for sink in sinks:
+                        sink.flush()
+                    unsaved = False
+                if ended:
+                    return
+
+        thread = threading.Thread(target=poll, daemon=True)
+        thread.start()
+        try:
+            yield board
+        finally:
+            done.set()
+            thread.join()
+            for sink in sinks:
+                sink.close()
+    ray.kill(board)
+
+
+def show(record: dict[str, Any], status: dict[str, Any], bar: Progress) -> None:
+    """Say on the terminal what a record tells."""
+    kind = record["kind"]
+    if kind == "start":
+        bar.start_at(record["step"])
+    elif kind == "evaluation":
+        bar.update(record["step"], f"held-out loss {record['heldout_loss']:.3f}")
+    elif kind == "incident":
+        bar.update(record["step"], f"{record['what']}: {record['action']}")
+    elif kind == "step":
+        parts = [f"loss {record['loss']:.3f}" if record["loss"] is not None else "loss not finite"]
+        if status["tokens_per_second"]:
+            parts.append(f"{status['tokens_per_second']:,.0f} tokens/s")
+        if status["mfu"]:
+            parts.append(f"MFU {100 * status['mfu']:.0f} %")
+        if status["dollars"] is not None:
+            to_go = f", ${status['dollars_to_go']:.2f} to go" if status["dollars_to_go"] is not None else ""
+            parts.append(f"${status['dollars']:.2f}{to_go}")
+        elif status["hours_left"] is not None:
+            parts.append(f"{clock(3600 * status['hours_left'])} to go")
+        bar.update(record["step"], "  ".join(parts))
