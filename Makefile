@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 RUN := $(BIN)/koala-ray
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench e2e clean constraints
+.PHONY: help install demo test lint format bench gpu-check e2e clean constraints
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,8 +37,9 @@ install: .venv/.installed  ## Make .venv with koala-ray in it
 demo: .venv/.installed  ## Run the whole loop on this machine's CPU: prepare, train, generate, a page
 	@$(RUN) run koala-smol --out $(OUT) --set train.max_steps=20 --set generate.limit=4
 
-test: .venv/.dev  ## Run all tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: .venv/.dev  ## Run all tests: those without Ray on all cores, then those with
+	@$(BIN)/python -m pytest -m 'not ray' -n auto --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -m ray $(ARGS)
 
 e2e: .venv/.dev  ## Run the end-to-end tests alone
 	@$(BIN)/python -m pytest tests/e2e $(ARGS)
@@ -56,6 +57,9 @@ format: .venv/.dev  ## Put the code into its form
 	@echo "installing the peers to compare with …"
 	@$(PIP) -r benchmarks/requirements.txt
 	@touch $@
+
+gpu-check: .venv/.installed  ## On a machine with GPUs: train a 1-3B model in bfloat16, hold it against the plan
+	@$(BIN)/python benchmarks/gpu_check.py $(ARGS)
 
 bench: .venv/.bench  ## Measure the claims of docs/benchmarks.md on this machine (an hour; real rows in $$KOALA_DATA)
 	@for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done

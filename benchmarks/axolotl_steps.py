@@ -120,6 +120,7 @@ def main() -> None:
 
     work = json.loads(sys.argv[1])
     torch.set_num_threads(work["threads"])
+    os.environ |= {"HF_HUB_OFFLINE": "1", "AXOLOTL_DO_NOT_TRACK": "1"}
     from axolotl.cli.train import do_cli
 
     say(imported=int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize())

@@ -120,6 +120,8 @@ class Result:
 
 def work(way: Way, rank: int) -> None:
     """What one process does."""
+    recipe = way.recipe
+    quiet_transformers()
     import torch
     import torch.distributed as dist
 
@@ -131,7 +133,6 @@ def work(way: Way, rank: int) -> None:
     gpu = way.device == "cuda"
     if not gpu:
         torch.set_num_threads(1)
-    recipe = way.recipe
     settings = recipe.train
     meeting = f"file://{way.out}.meeting"
     dist.init_process_group("nccl" if gpu else "gloo", init_method=meeting, rank=rank, world_size=way.workers)
@@ -168,7 +169,9 @@ def isolation(engine: Any, way: Way) -> tuple[float, float]:
 
     from koala_ray.train.batch import micro_batch
 
-    row = next(row for row in _rows(way) if len(row["lengths"][0].as_py()) > 1)
+    row = next((row for row in _rows(way) if len(row["lengths"][0].as_py()) > 1), None)
+    if row is None:
+        raise SystemExit(f"no packed row of {way.context} tokens holds two dialogues: give a longer --context")
     packed = micro_batch(row).to(engine.device)
     engine.eval()
     with torch.no_grad():
@@ -343,7 +346,8 @@ def build_model(size: str, folder: Path) -> str:
         dtype="bfloat16",
     )
     torch.manual_seed(0)
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    network: Any = LlamaForCausalLM(config)
+    network.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
 
@@ -388,7 +392,6 @@ def main() -> None:
     parser.add_argument("--rank", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     set_switches()
-    quiet_transformers()
     if options.work:
         work(Way(**json.loads(options.work)), options.rank)
         return
@@ -397,6 +400,7 @@ def main() -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         print("gpu-check: torch finds no CUDA GPU here; --device cpu --model tiny tries the same path", file=sys.stderr)
         sys.exit(NO_GPU)
+    quiet_transformers()
     options.workers = options.workers or (torch.cuda.device_count() if options.device == "cuda" else 1)
     with tempfile.TemporaryDirectory(prefix="koala-ray-gpu-check-") as scratch:
         folder = Path(scratch)

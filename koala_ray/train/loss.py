@@ -55,7 +55,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 def _losses_and_error(
     states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each token's cross entropy, and its derivative by the logits (softmax − one-hot); the logits' memory is reused."""
+    """Each token's cross entropy, and its derivative by the logits (softmax − one-hot), in the logits' own memory."""
     logits = (states @ weight.T).float()
     highest = logits.amax(dim=1)
     aimed = logits.gather(1, targets[:, None])[:, 0]

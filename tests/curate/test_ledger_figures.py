@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from ledgers import BORDERS, EVIL, FILTERS, koala, ledger, ledgers, source, with_tokens
 
-from koala_ray.curate.ledger_figures import COLOURS, WIDTH, length_bins, lengths_figure, mixture_figure, rows_figure
+from koala_ray.curate.ledger_figures import WIDTH, length_bins, lengths_figure, mixture_figure, rows_figure
+from koala_ray.pages import COLOURS
 
 FIGURES = {"rows": rows_figure, "mixture": mixture_figure, "lengths": lengths_figure}
 

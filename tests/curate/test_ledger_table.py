@@ -13,10 +13,7 @@ from ledgers import EVIL, koala, ledger, ledgers, source
 
 from koala_ray.curate.ledger_table import (
     check,
-    compact,
     deviation,
-    percent,
-    printable,
     reasons_grid,
     rows_grid,
     sources_of,
@@ -210,21 +207,6 @@ def test_any_balanced_ledger_makes_a_table(made: dict[str, Any]) -> None:
     assert not any(line != line.rstrip() for line in text.splitlines())
 
 
-@pytest.mark.parametrize(
-    ("part", "whole", "expected"),
-    [
-        (0, 0, "–"),
-        (0, 5, "0.0 %"),
-        (5, 5, "100.0 %"),
-        (1, 10**6, "< 0.1 %"),
-        (10**6 - 1, 10**6, "> 99.9 %"),
-        (123, 1000, "12.3 %"),
-    ],
-)
-def test_percent(part: int, whole: int, expected: str) -> None:
-    assert percent(part, whole) == expected
-
-
 def test_deviation() -> None:
     assert [deviation(found, 1000) for found in (1000, 1037, 0, 999_000)] == [
         "0.0 %",
@@ -234,13 +216,3 @@ def test_deviation() -> None:
     ]
     assert deviation(2, 186_000) == "< −99.9 %"
     assert deviation(5, None) == deviation(5, 0) == "–"
-
-
-def test_compact() -> None:
-    assert [compact(count) for count in (0, 87_000, 12_345_678, 1_250_000_000)] == ["0", "87,000", "12.3 M", "1.2 B"]
-
-
-@given(st.text())
-def test_printable_leaves_nothing_that_is_not(text: str) -> None:
-    assert printable(text).isprintable()
-    assert printable(text) == text or not text.isprintable()

@@ -11,8 +11,8 @@ from koala_ray.models.resolve import resolve
 from koala_ray.recipe import LoraSettings, TrainSettings
 from koala_ray.train.batch import MicroBatch
 from koala_ray.train.engine import parameter_groups
-from koala_ray.train.model import DialogueModel, choose_loss, load_model
 from koala_ray.train.loss import summed_loss
+from koala_ray.train.model import DialogueModel, choose_loss, load_model
 
 
 @pytest.fixture(scope="module", autouse=True)
