@@ -77,7 +77,8 @@ class TurnsPlugin:
             def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
                 self.seconds, self.cpu = time.perf_counter() - self.started, time.process_time() - self.busy
 
-            def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
+            def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                logs = kwargs["logs"]
                 if "tokens/trainable" not in logs:
                     return
                 tokens, learnt = int(logs["tokens/total"]), int(logs["tokens/trainable"])

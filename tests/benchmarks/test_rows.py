@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rows import Rows, make_rows
 
@@ -33,6 +33,7 @@ def test_the_line_names_the_counts(rows):
     assert f"{rows.packs:,} packed rows of 256" in rows.line()
 
 
+@settings(deadline=None)
 @given(LENGTHS, st.integers(1, 8))
 def test_padding_costs_at_least_nothing(lengths, batch):
     found = Rows("", np.array(lengths), 0, 1, 500)
@@ -40,6 +41,7 @@ def test_padding_costs_at_least_nothing(lengths, batch):
     assert 1 <= found.padding(batch) <= batch * max(lengths)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 500), st.integers(1, 8))
 def test_padding_is_free_where_all_are_of_one_length(length, batch):
     assert Rows("", np.full(16, length), 0, 1, 500).padding(batch) == 1
