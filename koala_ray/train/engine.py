@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from koala_ray.recipe import TrainSettings
-from koala_ray.train.model import DialogueModel
+from koala_ray.train.model import DialogueModel, talk_through_torch
 
 
 def deepspeed_config(settings: TrainSettings) -> dict[str, Any]:
@@ -63,11 +63,8 @@ def build_optimizer(model: torch.nn.Module, settings: TrainSettings) -> torch.op
 def build_engine(model: DialogueModel, settings: TrainSettings) -> Any:
     """The model under DeepSpeed with AdamW; the process group must exist already."""
     import deepspeed
-    from deepspeed.ops import __compatible_ops__ as ops
 
-    # DeepSpeed would compile a shared-memory all-reduce for CPUs at first use: 40 s, and a compiler's lock file
-    # that a killed worker leaves behind for the next one to wait on for ever. gloo does without.
-    ops["deepspeed_shm_comm"] = False
+    talk_through_torch()
     optimizer = build_optimizer(model, settings)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=deepspeed_config(settings))
     return engine

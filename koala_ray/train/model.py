@@ -106,6 +106,7 @@ def load_model(base: str, settings: TrainSettings, lora: LoraSettings, deepspeed
     if settings.zero_stage == 3:
         from deepspeed import init_distributed
 
+        talk_through_torch()
         init_distributed(dist_init_required=False)  # else DeepSpeed takes the world for one worker
         # transformers loads straight into shards for as long as this object lives.
         sharding = HfDeepSpeedConfig(deepspeed)
@@ -124,6 +125,16 @@ def load_model(base: str, settings: TrainSettings, lora: LoraSettings, deepspeed
     if settings.activation_checkpointing:
         network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return DialogueModel(with_adapters(network, lora) if lora.rank else network, settings)
+
+
+def talk_through_torch() -> None:
+    """Keep DeepSpeed from compiling a shared-memory all-reduce for CPUs when it first starts; gloo does without.
+
+    That takes 40 s, and a worker killed meanwhile leaves a compiler's lock that the next one waits on for ever.
+    """
+    from deepspeed.ops import __compatible_ops__ as ops
+
+    ops["deepspeed_shm_comm"] = False
 
 
 def with_adapters(network: PreTrainedModel, lora: LoraSettings) -> Any:
