@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 
@@ -18,6 +19,15 @@ class Board:
     def since(self, place: int) -> list[dict[str, Any]]:
         """The messages from a place on."""
         return self._messages[place:]
+
+
+def plain(value: Any) -> Any:
+    """A record as JSON can hold it: numbers that aren't finite become None, however deep they stand."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def start_board() -> Any:

@@ -87,7 +87,8 @@ def show(record: dict[str, Any], status: dict[str, Any], bar: Progress) -> None:
     if kind == "start":
         bar.start_at(record["step"])
     elif kind == "evaluation":
-        bar.update(record["step"], f"held-out loss {record['heldout_loss']:.3f}")
+        loss = record["heldout_loss"]
+        bar.update(record["step"], "held-out loss not finite" if loss is None else f"held-out loss {loss:.3f}")
     elif kind == "incident":
         bar.update(record["step"], f"{record['what']}: {record['action']}")
     elif kind == "step":

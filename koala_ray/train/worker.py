@@ -48,6 +48,7 @@ def _train(config: dict[str, Any], recipe: Recipe) -> None:
     from koala_ray.checkpoint.state import restore, save
     from koala_ray.quiet import quiet_transformers
     from koala_ray.tokens.tokenizer import Tokenizer
+    from koala_ray.train.board import plain
     from koala_ray.train.data import checked
     from koala_ray.train.engine import build_engine, deepspeed_config
     from koala_ray.train.evaluate import evaluate, heldout_groups, heldout_rows, opening_questions, sample_answers
@@ -68,8 +69,9 @@ def _train(config: dict[str, Any], recipe: Recipe) -> None:
         if rank == 0:
             config["board"].post.remote({"kind": "phase", "text": text})
 
-    def post(record: dict[str, Any]) -> None:
+    def post(found: dict[str, Any]) -> None:
         if rank == 0:
+            record = plain(found)
             records.append(record)
             config["board"].post.remote(record)
 
