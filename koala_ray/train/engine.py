@@ -67,4 +67,7 @@ def build_engine(model: DialogueModel, settings: TrainSettings) -> Any:
     talk_through_torch()
     optimizer = build_optimizer(model, settings)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=deepspeed_config(settings))
+    if settings.zero_stage == 0 and engine.dp_world_size == 1:
+        # It would copy all gradients into buckets and back to average them with nobody's.
+        engine.enable_backward_allreduce = False
     return engine

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from koala_ray.train.linear import product
+
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """The summed cross entropy of a linear head, a chunk of tokens at a time, its gradient taken on the way."""
@@ -25,20 +27,20 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         learns_states, learns_weight = ctx.needs_input_grad[:2]
         total = torch.zeros((), dtype=torch.float32, device=states.device)
         state_grads = torch.empty_like(states) if learns_states else None
-        # Over the chunks in float32: bfloat16 would lose what the later ones add.
-        weight_grad = torch.zeros_like(weight, dtype=torch.float32) if learns_weight else None
+        weight_grad = None
         for start in range(0, len(targets), chunk):
             place = slice(start, start + chunk)
             losses, error = _losses_and_error(states[place], weight, targets[place])
             total += losses.sum()
             error = error.to(weight.dtype)
             if state_grads is not None:
-                torch.mm(error, weight, out=state_grads[place])
-            if weight_grad is not None:
-                if weight.dtype == torch.float32:
-                    weight_grad.addmm_(error.T, states[place])
-                else:
-                    weight_grad += error.T @ states[place]
+                state_grads[place] = product(error, weight.T)
+            if learns_weight:
+                # Over the chunks in float32: bfloat16 would lose what the later ones add.
+                of_chunk = product(error.T, states[place].T).float()
+                weight_grad = of_chunk if weight_grad is None else weight_grad.add_(of_chunk)
+        if learns_weight and weight_grad is None:  # without a token
+            weight_grad = torch.zeros_like(weight)
         ctx.grads = state_grads, None if weight_grad is None else weight_grad.to(weight.dtype)
         return total
 
@@ -56,7 +58,7 @@ def _losses_and_error(
     states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Each token's cross entropy, and its derivative by the logits (softmax − one-hot), in the logits' own memory."""
-    logits = (states @ weight.T).float()
+    logits = product(states, weight).float()
     highest = logits.amax(dim=1)
     aimed = logits.gather(1, targets[:, None])[:, 0]
     logits.sub_(highest[:, None]).exp_()

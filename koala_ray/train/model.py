@@ -19,6 +19,7 @@ from koala_ray.recipe import LoraSettings, TrainSettings
 from koala_ray.train.attention import NAME as ISOLATED
 from koala_ray.train.attention import require_isolated
 from koala_ray.train.batch import MicroBatch
+from koala_ray.train.linear import use_onednn
 from koala_ray.train.loss import liger_summed_loss, summed_loss, token_losses
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -124,7 +125,11 @@ def load_model(base: str, settings: TrainSettings, lora: LoraSettings, deepspeed
     network.config.use_cache = False
     if settings.activation_checkpointing:
         network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return DialogueModel(with_adapters(network, lora) if lora.rank else network, settings)
+    if lora.rank:
+        network = with_adapters(network, lora)
+    if not settings.gpus_per_worker:
+        use_onednn(network)
+    return DialogueModel(network, settings)
 
 
 def talk_through_torch() -> None:
