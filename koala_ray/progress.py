@@ -74,6 +74,13 @@ class Progress:
         self.done, self.note = done, note or self.note
         self._show()
 
+    def remark(self, text: str) -> None:
+        """Say something that stays on the screen above the bar."""
+        if self._bar is not None:
+            self._bar.console.print(f"{self.title:<9} {text}", markup=False, highlight=False)
+        else:
+            say(f"{self.title:<9} {text}")
+
     def seconds_left(self) -> float | None:
         """The estimate of the time left in seconds; None while nothing is known."""
         if not self.total or self._first is None or self.done <= self._first[1]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -100,11 +100,24 @@ class TokenSettings(Settings):
     """Seeds the order of the packed rows in every epoch."""
 
 
+CARRIED_OUT = frozenset(
+    {
+        *("workers", "min_workers", "cpus_per_worker", "gpus_per_worker"),
+        *("zero_stage", "micro_rows", "activation_checkpointing", "offload_optimizer", "offload_weights"),
+        *("loss", "loss_chunk", "checkpoint_every", "keep_checkpoints", "keep_every"),
+    }
+)
+"""The train settings that say how a run is carried out and not what comes of it: a run may go on under others."""
+
+
 class TrainSettings(Settings):
     """How the model is trained."""
 
     workers: PositiveInt = 1
-    """Ray Train workers, one process each."""
+    """Ray Train workers, one process each. ``[1, 4]`` sets the fewest too: with less machines a run goes on with
+    less workers, and with more again when they are back."""
+    min_workers: PositiveInt | None = None
+    """The fewest workers that a run goes on with; as many as ``workers`` if left out."""
     cpus_per_worker: Annotated[float, Field(gt=0)] = 1
     """CPUs that Ray reserves for each worker; on a CPU also its number of threads."""
     gpus_per_worker: Literal[0, 1] = 0
@@ -153,7 +166,9 @@ class TrainSettings(Settings):
     checkpoint_every: NaturalInt = 100
     """Steps between checkpoints; 0 keeps only the one at the end."""
     keep_checkpoints: PositiveInt = 2
-    """How many checkpoints stay."""
+    """How many checkpoints stay: the last ones."""
+    keep_every: NaturalInt = 0
+    """Keep the checkpoints of each so many steps besides; 0 keeps none."""
     evaluate_every: NaturalInt = 0
     """Steps between held-out evaluations; 0 evaluates before the first and after the last step."""
     heldout_rows: NaturalInt = 64
@@ -165,6 +180,22 @@ class TrainSettings(Settings):
     seed: int = 0
     """Seeds what is random in training (dropout, a built base model)."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _range_of_workers(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("workers"), list | tuple):
+            if len(values["workers"]) != 2 or "min_workers" in values:
+                raise ValueError("workers is a number, or the fewest and the most: [1, 4]")
+            fewest, most = values["workers"]
+            values = {**values, "workers": most, "min_workers": fewest}
+        return values
+
+    @model_validator(mode="after")
+    def _fewest_is_not_more(self) -> TrainSettings:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers {self.min_workers} is more than workers {self.workers}")
+        return self
+
     @model_validator(mode="after")
     def _batch_divides(self) -> TrainSettings:
         chunk = self.workers * self.micro_rows
@@ -175,6 +206,14 @@ class TrainSettings(Settings):
                 f"set train.batch_rows={nearest}"
             )
         return self
+
+    def workers_for(self, room: int) -> int:
+        """The most workers that a run goes on with where there is room for so many; 0 if there are too few.
+
+        Only numbers that divide the global batch: its rows, and so the run, stay what they are.
+        """
+        allowed = range(self.min_workers or self.workers, self.workers + 1)
+        return max((n for n in allowed if n <= room and self.batch_rows % (n * self.micro_rows) == 0), default=0)
 
     @property
     def accumulation(self) -> int:
@@ -224,6 +263,17 @@ class GuardSettings(Settings):
     hang_seconds: PositiveInt = 300
     """A worker that waits longer for the others ends the run with an error that says so: the process group's
     timeout."""
+
+
+class RetrySettings(Settings):
+    """After which failures a run's workers are started again; announced preemptions are without a limit."""
+
+    errors: NaturalInt = 2
+    """Errors in the code or its libraries; one that comes again at the same step ends the run."""
+    losses: NaturalInt = 100
+    """Workers or machines that vanish, or hang."""
+    wait_seconds: Annotated[float, Field(ge=0)] = 5.0
+    """Before the second start without a checkpoint in between; doubles each time, up to five minutes."""
 
 
 class ReportSettings(Settings):
@@ -287,6 +337,7 @@ class Recipe(Settings):
     train: TrainSettings = TrainSettings()
     lora: LoraSettings = LoraSettings()
     guards: GuardSettings = GuardSettings()
+    retries: RetrySettings = RetrySettings()
     report: ReportSettings = ReportSettings()
     cost: CostSettings = CostSettings()
     generate: GenerateSettings = GenerateSettings()

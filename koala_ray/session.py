@@ -8,6 +8,7 @@ with the command.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import sys
@@ -89,7 +90,7 @@ def check_resources(ray: Any, count: int, cpus: float, gpus: int, part: str) -> 
     Raises:
         KoalaError: no nodes of the cluster together have room for them.
     """
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    alive = [node["Resources"] for node in staying_nodes(ray)]
     for kind, each in (("CPU", cpus), ("GPU", gpus)):
         if not each:
             continue
@@ -103,6 +104,26 @@ def check_resources(ray: Any, count: int, cpus: float, gpus: int, part: str) -> 
                 where=setting,
                 mend=f"{fewer}a smaller {setting}, or a larger cluster",
             )
+
+
+def draining_nodes() -> dict[str, float]:
+    """The nodes that will be taken away, by their ids in hex, each with when: seconds since 1970, or infinity."""
+    from ray._private.state import state  # Ray Train's own watcher asks the same; there is no public way
+
+    return {node: ms / 1000 if ms else math.inf for node, ms in state.get_draining_nodes().items()}
+
+
+def staying_nodes(ray: Any) -> list[dict[str, Any]]:
+    """The cluster's nodes that are alive and not about to be taken away."""
+    leaving = draining_nodes()
+    return [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
+
+
+def room(ray: Any, cpus: float, gpus: int) -> int:
+    """How many processes with so many CPUs and GPUs the nodes hold that stay."""
+    wanted = [(kind, each) for kind, each in (("CPU", cpus), ("GPU", gpus)) if each]
+    resources = [node["Resources"] for node in staying_nodes(ray)]
+    return sum(min(int(node.get(kind, 0) // each) for kind, each in wanted) for node in resources)
 
 
 def cpu_count() -> int:

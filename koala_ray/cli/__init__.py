@@ -8,6 +8,7 @@ from koala_ray import __version__
 from koala_ray.cli.cluster import cluster
 from koala_ray.cli.common import DEFAULT_OUT, DEFAULT_RECIPE, main_of, prompts_option, recipe_options, reported
 from koala_ray.cli.data import fetch, ledger, preview, sample_data, sources
+from koala_ray.cli.nodes import spot_agent
 from koala_ray.cli.plan import plan
 from koala_ray.cli.recipes import recipe
 from koala_ray.cli.runs import curves
@@ -33,7 +34,7 @@ def cli() -> None:
 
 
 STAGES = (prepare, train, generate, run)
-AROUND = (sources, fetch, preview, ledger, sample_data, recipe, plan, curves, cluster)
+AROUND = (sources, fetch, preview, ledger, sample_data, recipe, plan, curves, cluster, spot_agent)
 for command in STAGES + AROUND:
     cli.add_command(command)
 

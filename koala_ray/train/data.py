@@ -7,7 +7,7 @@ checks that the rows it got are those that it should have got.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -22,9 +22,6 @@ from koala_ray.tokens.shards import ShardReader, read_plan
 STEPS_PER_BLOCK = 8
 """Steps whose rows one task reads for one worker: fewer, larger tasks, and a resumed run begins anywhere."""
 
-WORKERS_PER_READER = 8
-"""Workers that one task at a time reads for; a task takes milliseconds, a step seconds."""
-
 
 def rows_of(step: int, rank: int, workers: int, batch_rows: int) -> range:
     """The global indices that a worker reads at a step."""
@@ -33,16 +30,11 @@ def rows_of(step: int, rank: int, workers: int, batch_rows: int) -> range:
     return range(first, first + share)
 
 
-def layout(first_step: int, last_step: int, workers: int, batch_rows: int) -> Iterator[list[int]]:
-    """Blocks of global indices: block ``workers · g + rank`` holds a group of steps for that worker.
-
-    Ray Data's splitter gives each block to the worker with the fewest rows so far, the first of them first;
-    with equal blocks within a group that is the worker that it is meant for.
-    """
+def layout(first_step: int, last_step: int, rank: int, workers: int, batch_rows: int) -> Iterator[list[int]]:
+    """A worker's blocks of global indices: the rows of a few steps each."""
     for group in range(first_step, last_step, STEPS_PER_BLOCK):
         steps = range(group, min(group + STEPS_PER_BLOCK, last_step))
-        for rank in range(workers):
-            yield [gidx for step in steps for gidx in rows_of(step, rank, workers, batch_rows)]
+        yield [gidx for step in steps for gidx in rows_of(step, rank, workers, batch_rows)]
 
 
 def read_rows(folder: str, rows: int, wanted: Sequence[int]) -> pa.Table:
@@ -86,44 +78,46 @@ class PlanSource(Datasource):
         return ReadTask(lambda: [read_rows(folder, rows, block)], metadata, packed_schema())
 
 
-def dataset(
-    folder: str, first_step: Callable[[], int], last_step: int, workers: int, batch_rows: int
-) -> Callable[[], Any]:
-    """A factory of the training dataset; Ray Train calls it whenever it starts a group of workers.
+def batches(
+    folder: str, first_step: int, last_step: int, rank: int, workers: int, batch_rows: int
+) -> Iterator[tuple[int, pa.Table]]:
+    """Each step with the rows that this worker reads for it, read ahead by a task of Ray Data.
+
+    Each worker has a pipeline of its own and begins it where the run goes on, which only a worker knows: it is the
+    workers who find out which checkpoint is whole. Ray Train's splitter, which would feed all of them from one
+    pipeline, is set up before that, and gives a row to whoever has had the fewest.
 
     Args:
         folder: the shards' folder.
-        first_step: tells where the run goes on, asked at each start.
-        last_step: the step before which the run ends.
+        first_step: where the run goes on.
+        last_step: the step before which it ends.
+        rank: the worker.
         workers: how many read.
         batch_rows: packed rows in a global batch.
     """
-    rows = read_plan(folder).rows
-
-    def make() -> Any:
-        blocks = list(layout(first_step(), last_step, workers, batch_rows))
-        # The workers hold all CPUs: a task that asked for one (as those behind from_arrow and from_items do, too)
-        # would wait for ever.
-        # And as they ask for none, Ray would start all of them at once, each in a process of its own.
-        return ray.data.read_datasource(
-            PlanSource(folder, rows, blocks),
-            num_cpus=0,
-            concurrency=-(-workers // WORKERS_PER_READER),
-            override_num_blocks=max(1, len(blocks)),
-        )
-
-    return make
+    blocks = list(layout(first_step, last_step, rank, workers, batch_rows))
+    # The workers hold all CPUs: a task that asked for one (as those behind from_arrow and from_items do, too)
+    # would wait for ever. And as it asks for none, Ray would start all of them at once, each in a process of its own.
+    dataset = ray.data.read_datasource(
+        PlanSource(folder, read_plan(folder).rows, blocks),
+        num_cpus=0,
+        concurrency=1,
+        override_num_blocks=max(1, len(blocks)),
+    )
+    dataset.context.execution_options.preserve_order = True
+    found = dataset.iter_batches(batch_size=batch_rows // workers, batch_format="pyarrow", prefetch_batches=2)
+    return checked(found, first_step, rank, workers, batch_rows)
 
 
 def checked(
-    batches: Iterable[pa.Table], first_step: int, rank: int, workers: int, batch_rows: int
+    tables: Iterable[pa.Table], first_step: int, rank: int, workers: int, batch_rows: int
 ) -> Iterator[tuple[int, pa.Table]]:
     """Each step with the rows that this worker reads for it.
 
     Raises:
         RuntimeError: the rows are not those of the plan; going on would train on the wrong rows.
     """
-    for step, table in enumerate(batches, start=first_step):
+    for step, table in enumerate(tables, start=first_step):
         wanted = list(rows_of(step, rank, workers, batch_rows))
         got = table["gidx"].to_pylist()
         if got != wanted:

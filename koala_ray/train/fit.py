@@ -1,15 +1,20 @@
-"""One attempt at a run under Ray Train: ask for the workers, hand them what they need, and say what ended them."""
+"""A run under Ray Train: ask for the workers, hand them what they need, start them again when they are lost."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from koala_ray import storage
-from koala_ray.checkpoint.state import RAY_RUN, committed_steps
+from koala_ray.checkpoint.manifest import RAY_FILES, committed_steps
 from koala_ray.errors import KoalaError
-from koala_ray.recipe import Recipe
-from koala_ray.session import log_folder
+from koala_ray.recipe import Recipe, TrainSettings
+from koala_ray.session import log_folder, room
 from koala_ray.steps import StepResult
+from koala_ray.train.retries import Retries, fault_of, refusal
+
+ROOM_SECONDS = 1.0
 
 
 def fit(
@@ -17,9 +22,11 @@ def fit(
     recipe: Recipe,
     tokens: StepResult,
     last_step: int,
+    run: dict[str, Any],
     board: Any,
     nodes: int,
-    stop_at: float | None = None,
+    stop_at: Callable[[], float | None] = lambda: None,
+    reached: Callable[[], int] = lambda: 0,
 ) -> None:
     """Run Ray Train until the last step is taken, or the money is spent.
 
@@ -28,78 +35,98 @@ def fit(
         recipe: the whole recipe.
         tokens: the token step.
         last_step: the step before which the run ends.
+        run: what the run is; see :class:`koala_ray.checkpoint.manifest.Manifest`.
         board: the actor that takes the workers' records.
         nodes: machines that the workers are spread over, for the advice where memory runs out.
-        stop_at: see :class:`koala_ray.train.loop.Job`.
+        stop_at: tells when the money is spent; see :class:`koala_ray.train.loop.Job`.
+        reached: tells how many steps have been taken.
 
     Raises:
-        KoalaError: a worker refused its input, a guard stopped the run, a worker hung, or memory ran out.
-        RuntimeError: a worker failed; the message is its own, with the log's place.
+        KoalaError: a worker refused its input, a guard stopped the run, or memory ran out.
+        RuntimeError: workers failed too often; the message is their own, with the log's place.
     """
-    from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
+    from koala_ray.train.oom import explain_oom
+
+    retries = Retries(recipe.retries)
+    while True:
+        workers = wait_for_room(recipe.train, board)
+        config = {
+            "recipe": recipe.model_dump(mode="json"),
+            "workers": workers,
+            "tokens": tokens.folder,
+            "folder": folder,
+            "run": run,
+            "last_step": last_step,
+            "stop_at": stop_at(),
+            "nodes": nodes,
+            "board": board,
+        }
+        try:
+            trainer(folder, recipe, workers, config).fit()
+            return
+        except Exception as error:  # Ray wraps what a worker raised in several layers of its own
+            refused: KoalaError | None = refusal(error) or explain_oom(error, recipe, nodes)
+            if refused:
+                raise refused from error
+            fault = fault_of(error)
+            try:
+                wait = retries.judge(fault, reached(), committed_steps(folder))
+            except RuntimeError as enough:
+                raise RuntimeError(f"{enough}; the workers' logs: {log_folder()}") from error
+            if fault.kind != "left":
+                board.post.remote({"kind": "notice", "text": f"{fault.text}: starting the workers again"})
+            time.sleep(wait)
+
+
+def wait_for_room(settings: TrainSettings, board: Any) -> int:
+    """The number of workers that the cluster holds now; waits until it is one that is allowed.
+
+    Ray would wait too, but for a number fixed before, and without a word.
+    """
+    import ray
+
+    told = False
+    while True:
+        space = room(ray, settings.cpus_per_worker, settings.gpus_per_worker)
+        if workers := settings.workers_for(space):
+            return workers
+        if not told:
+            fewest = settings.min_workers or settings.workers
+            text = f"waiting for machines: the cluster has room for {space} workers, the run needs {fewest}"
+            board.post.remote({"kind": "notice", "text": text})
+            told = True
+        time.sleep(ROOM_SECONDS)
+
+
+def trainer(folder: str, recipe: Recipe, workers: int, config: dict[str, Any]) -> Any:
+    """Ray's trainer for one start of the workers.
+
+    It neither starts them again nor keeps checkpoints: :mod:`koala_ray.train.retries` tells errors from losses, and
+    :mod:`koala_ray.checkpoint` commits by itself.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
     from koala_ray.quiet import send_logs_to_file
-    from koala_ray.train.data import dataset
-    from koala_ray.train.oom import explain_oom
     from koala_ray.train.worker import train_worker
 
     send_logs_to_file()
     settings = recipe.train
     filesystem, path = storage.arrow_filesystem(folder)
     resources = {"CPU": settings.cpus_per_worker, **({"GPU": 1} if settings.gpus_per_worker else {})}
-    shards = storage.join(tokens.folder, "train")
-    trainer = TorchTrainer(
+    return TorchTrainer(
         train_worker,
-        train_loop_config={
-            "recipe": recipe.model_dump(mode="json"),
-            "tokens": tokens.folder,
-            "folder": folder,
-            "last_step": last_step,
-            "stop_at": stop_at,
-            "nodes": nodes,
-            "board": board,
-        },
+        train_loop_config=config,
         torch_config=TorchConfig(
             backend="nccl" if settings.gpus_per_worker else "gloo", timeout_s=recipe.guards.hang_seconds
         ),
         scaling_config=ScalingConfig(
-            num_workers=settings.workers, use_gpu=settings.gpus_per_worker > 0, resources_per_worker=resources
+            num_workers=workers, use_gpu=settings.gpus_per_worker > 0, resources_per_worker=resources
         ),
         run_config=RunConfig(
-            name=RAY_RUN,
+            name=RAY_FILES,
             storage_path=path,
             storage_filesystem=filesystem,
-            failure_config=FailureConfig(max_failures=0),
-            checkpoint_config=CheckpointConfig(num_to_keep=settings.keep_checkpoints),
+            failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),  # type: ignore[call-arg]
         ),
-        datasets={
-            "train": dataset(shards, lambda: committed_steps(folder), last_step, settings.workers, settings.batch_rows)
-        },
-        dataset_config=DataConfig(execution_options=_in_order()),
     )
-    try:
-        trainer.fit()
-    except Exception as error:  # Ray wraps what a worker raised in several layers of its own
-        refused = _refusal(error) or explain_oom(error, recipe, nodes)
-        if refused:
-            raise refused from error
-        last_line = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise RuntimeError(f"training failed: {last_line}; the workers' logs: {log_folder()}") from error
-
-
-def _in_order() -> Any:
-    from ray.data import ExecutionOptions
-
-    return ExecutionOptions(preserve_order=True)
-
-
-def _refusal(error: BaseException | None) -> KoalaError | None:
-    """The KoalaError that a worker raised, if that is what ended the run."""
-    failures = getattr(error, "worker_failures", None) or {}
-    for candidate in [error, *failures.values()]:
-        while candidate is not None:
-            if isinstance(candidate, KoalaError):
-                return candidate
-            candidate = getattr(candidate, "cause", None) or candidate.__cause__
-    return None

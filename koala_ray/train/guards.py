@@ -22,6 +22,7 @@ import torch.distributed as dist
 
 from koala_ray.errors import KoalaError
 from koala_ray.recipe import GuardSettings
+from koala_ray.train.retries import LostWorker
 
 What = Literal["nonfinite", "spike", "grad_norm"]
 Action = Literal["note", "skip", "stop"]
@@ -258,7 +259,7 @@ def refusal(verdict: Verdict, step: int, rows: Sequence[int], written: str) -> K
     )
 
 
-def explain_hang(error: BaseException, seconds: float) -> RuntimeError | None:
+def explain_hang(error: BaseException, seconds: float) -> LostWorker | None:
     """What a failed collective means, or None if the error is of another kind.
 
     gloo raises where it waits. NCCL's watchdog ends the whole process by default; then only the worker's log has
@@ -279,7 +280,6 @@ def explain_hang(error: BaseException, seconds: float) -> RuntimeError | None:
     else:
         return None
     rank = f" {dist.get_rank()}" if dist.is_initialized() else ""
-    return RuntimeError(
-        f"worker{rank} {happened}; see the other workers' logs, and `ray status` for machines that were taken away; "
-        "a rerun goes on from the last checkpoint"
+    return LostWorker(
+        f"worker{rank} {happened}; see the other workers' logs, and `ray status` for machines that were taken away"
     )

@@ -40,7 +40,7 @@ class Attempt:
     seconds: dict[Kind, float] = field(default_factory=dict)
     """What the time went to, as far as known; ``repeated`` are steps that an earlier attempt had taken already."""
     longest_checkpoint: float = 0.0
-    """Seconds."""
+    """Seconds from the copy to the commit."""
 
     @property
     def hours(self) -> float:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import torch
 import torch.distributed as dist
 
+from koala_ray.preempt.signals import Wish
 from koala_ray.recipe import Recipe
 from koala_ray.train.batch import micro_batch
 from koala_ray.train.engine import clipped_by_the_loop
@@ -49,8 +50,18 @@ class Taken:
     """Mean loss per learnt token of the global batch, before the step."""
     grad_norm: float
     """The gradient's global norm before clipping."""
-    stop: bool
-    """Whether the first worker says that the run ends here."""
+    wish: Wish
+    """What the first worker wishes that all do now."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the loop ended."""
+
+    steps_taken: int
+    """In all, with those of earlier attempts."""
+    wish: Wish
+    """What ended it; nothing if all steps are taken."""
 
 
 def run(
@@ -61,8 +72,10 @@ def run(
     post: Callable[[Record], None],
     evaluate: Callable[[int], None] = lambda steps_taken: None,
     checkpoint: Callable[[int], None] = lambda steps_taken: None,
-) -> int:
-    """Take the steps from ``job.first_step`` up to ``job.last_step``, and return how many have been taken in all.
+    commit_seconds: Callable[[], float] = lambda: 0.0,
+    wish: Callable[[float], Wish] = lambda step_seconds: Wish.NOTHING,
+) -> Ended:
+    """Take the steps from ``job.first_step`` up to ``job.last_step``.
 
     Args:
         engine: the DeepSpeed engine.
@@ -72,6 +85,8 @@ def run(
         post: called with each record.
         evaluate: called with the steps taken: before the first, every ``evaluate_every``, and after the last.
         checkpoint: called with the steps taken: every ``checkpoint_every``, and after the last.
+        commit_seconds: what a checkpoint takes until it is committed, as far as known.
+        wish: the first worker's wish, asked before each step with what the step before took; all act on it after.
 
     Raises:
         RuntimeError: the batches end before the steps do.
@@ -81,7 +96,7 @@ def run(
     if job.first_step == 0:
         evaluate(0)
     taken, reading = job.first_step, iter(batches)
-    seconds, stall, longest_stall = 0.0, 0.0, 0.0
+    seconds, stall = 0.0, 0.0
     while taken < job.last_step:
         started = time.monotonic()
         step, rows = next(reading, (-1, None))
@@ -92,8 +107,9 @@ def run(
             step, job.last_step, settings.lr, settings.warmup_steps, settings.lr_floor, settings.schedule
         )
         # Neither this step nor the checkpoint after it may cost more than what is left.
-        stop = job.stop_at is not None and time.time() + seconds + longest_stall >= job.stop_at
-        done = take_step(engine, rows, job.recipe, step, lr, job.learnt[step], gate, stop)
+        spent = job.stop_at is not None and time.time() + seconds + commit_seconds() >= job.stop_at
+        wished = Wish.STOP if spent else wish(seconds)
+        done = take_step(engine, rows, job.recipe, step, lr, job.learnt[step], gate, wished)
         taken = step + 1
         incident = gate.incident()
         if incident:
@@ -118,14 +134,14 @@ def run(
         last = taken == job.last_step
         if last or _due(taken, settings.evaluate_every):
             evaluate(taken)
-        if last or done.stop or _due(taken, settings.checkpoint_every):
+        saves = done.wish in (Wish.SAVE, Wish.STOP, Wish.LEAVE) or _due(taken, settings.checkpoint_every)
+        if last or (saves and done.wish is not Wish.FLEE):
             started = time.monotonic()
             checkpoint(taken)
             stall = time.monotonic() - started
-            longest_stall = max(longest_stall, stall)
-        if done.stop:
-            break
-    return taken
+        if done.wish > Wish.SAVE and not last:
+            return Ended(taken, done.wish)
+    return Ended(taken, Wish.NOTHING)
 
 
 def _due(taken: int, every: int) -> bool:
@@ -133,7 +149,14 @@ def _due(taken: int, every: int) -> bool:
 
 
 def take_step(
-    engine: Any, rows: pa.Table, recipe: Recipe, step: int, lr: float, learnt: int, gate: Gate, stop: bool = False
+    engine: Any,
+    rows: pa.Table,
+    recipe: Recipe,
+    step: int,
+    lr: float,
+    learnt: int,
+    gate: Gate,
+    wish: Wish = Wish.NOTHING,
 ) -> Taken:
     """One optimizer step on this worker's rows of a global batch.
 
@@ -145,14 +168,14 @@ def take_step(
         lr: the step's learning rate.
         learnt: learnt tokens of the whole global batch.
         gate: judges the step once its loss and gradient are known, before it is taken.
-        stop: the first worker's wish that the run end here; every worker learns of it.
+        wish: the first worker's; every worker learns of it.
     """
     settings = recipe.train
     scale = backward_scale(dist.get_world_size(), settings.accumulation, learnt)
     for group in engine.optimizer.param_groups:
         group["lr"] = lr
     sums = torch.zeros(2, dtype=torch.float64, device=engine.device)
-    sums[1] = stop and dist.get_rank() == 0
+    sums[1] = wish if dist.get_rank() == 0 else 0
     engine.train()
     for micro in range(settings.accumulation):
         table = rows.slice(micro * settings.micro_rows, settings.micro_rows)
@@ -164,7 +187,7 @@ def take_step(
         engine.backward(loss_sum * scale)
         if micro < settings.accumulation - 1:
             engine.step()
-    loss_sum, wishes = sum_over_workers(sums).tolist()
+    loss_sum, wished = sum_over_workers(sums).tolist()
     loss = loss_sum / max(1, learnt)
     if clipped_by_the_loop(settings):
         grad_norm = float(torch.nn.utils.clip_grad_norm_(engine.module.parameters(), settings.clip))
@@ -174,4 +197,4 @@ def take_step(
         gate.expect(step, loss, rows)
         engine.step()
         grad_norm = float(engine.get_global_grad_norm())
-    return Taken(loss, grad_norm, wishes > 0)
+    return Taken(loss, grad_norm, Wish(int(wished)))

@@ -99,7 +99,8 @@ class Meter:
     def record(self, record: Mapping[str, Any]) -> None:
         """Take in a record of ``metrics.jsonl`` as it comes.
 
-        A step's ``seconds`` hold its ``data_wait``; its ``checkpoint_stall`` comes on top of them.
+        A step's ``seconds`` hold its ``data_wait``; its ``checkpoint_stall`` comes on top of them. What is told of a
+        checkpoint is no record, and counts as one here.
         """
         now, attempt = self._alive(), self._attempt
         if record["kind"] == "start":
@@ -108,6 +109,8 @@ class Meter:
                 attempt.first_step = record["step"]
             if self._started_from is None:  # the workers were started again within this attempt
                 self._started_from = self._heard
+        elif record["kind"] == "checkpoint":
+            attempt.longest_checkpoint = max(attempt.longest_checkpoint, record.get("seconds", 0.0))
         elif record["kind"] in ("step", "evaluation"):
             if self._started_from is not None:
                 attempt.add("starting", max(0.0, now - self._started_from - record["seconds"]))
@@ -129,7 +132,6 @@ class Meter:
             self._furthest = record["step"]
         stall = record["checkpoint_stall"]
         attempt.add("checkpoint", stall)
-        attempt.longest_checkpoint = max(attempt.longest_checkpoint, stall)
         attempt.last_step = self._step = record["step"]
         self._recent.append((record["seconds"], record["tokens"]))
         self._steps += 1
@@ -168,11 +170,6 @@ class Meter:
         written = max(attempt.longest_checkpoint for attempt in self._attempts) or self._checkpoint_seconds
         left = (self._cost.budget - spent) / hourly * 3600
         return self._attempt.heartbeat.timestamp() + left - written - self._step_seconds()
-
-    def over_budget(self) -> bool:
-        """Whether it is time to write the last checkpoint and stop."""
-        stop_at = self.stop_at()
-        return stop_at is not None and self._now() >= stop_at
 
     def status(self, last_step: int) -> dict[str, float | None]:
         """Where the run stands: what goes beside its figures to the terminal, the boards and Prometheus.

@@ -6,11 +6,18 @@ import time
 from typing import Any
 
 from koala_ray import storage
-from koala_ray.checkpoint.state import METRICS, RAY_RUN, committed_records, committed_steps, format_records
+from koala_ray.checkpoint.manifest import (
+    CHECKPOINTS,
+    RAY_FILES,
+    RECORDS,
+    committed_records,
+    committed_steps,
+    format_records,
+)
 from koala_ray.errors import KoalaError
 from koala_ray.models.resolve import fingerprint
 from koala_ray.progress import say
-from koala_ray.recipe import Recipe
+from koala_ray.recipe import CARRIED_OUT, Recipe
 from koala_ray.session import check_resources, connect
 from koala_ray.steps import StepResult, run_step
 from koala_ray.tokens.shards import Plan, read_plan
@@ -43,22 +50,23 @@ def train(recipe: Recipe, tokens: StepResult, out: str) -> tuple[StepResult, dic
     if recipe.train.max_steps:
         last_step = min(last_step, recipe.train.max_steps)
     check(recipe, tokens)
-    settings = recipe.train.model_dump(mode="json", exclude={"keep_checkpoints"})
+    settings = {
+        "train": recipe.train.model_dump(mode="json", exclude=set(CARRIED_OUT)),
+        "attention": recipe.model.attention,
+        "lora": recipe.lora.model_dump(mode="json") if recipe.lora.rank else None,
+        "guards": recipe.guards.model_dump(mode="json", exclude={"hang_seconds"}),
+    }
+    inputs = {"tokens": tokens.manifest.content_hash, "base": fingerprint(recipe.model.base)}
     resumed: dict[str, Any] = {}
     result = run_step(
         "train",
         out,
-        settings={
-            "train": settings,
-            "attention": recipe.model.attention,
-            "lora": recipe.lora.model_dump(mode="json") if recipe.lora.rank else None,
-            "guards": recipe.guards.model_dump(mode="json", exclude={"hang_seconds"}),
-        },
-        inputs={"tokens": tokens.manifest.content_hash, "base": fingerprint(recipe.model.base)},
+        settings=settings,
+        inputs=inputs,
         seed=recipe.train.seed,
         keep_partial=True,
-        unlisted=(f"{RAY_RUN}/", f"{TENSORBOARD}/"),
-        build=lambda folder: _build(folder, recipe, tokens, plan, last_step, resumed),
+        unlisted=(f"{CHECKPOINTS}/", f"{RAY_FILES}/", f"{TENSORBOARD}/"),
+        build=lambda folder: _build(folder, recipe, tokens, plan, last_step, {**settings, **inputs}, resumed),
     )
     counts = result.manifest.counts
     return result, {
@@ -73,7 +81,13 @@ def train(recipe: Recipe, tokens: StepResult, out: str) -> tuple[StepResult, dic
 
 
 def _build(
-    folder: str, recipe: Recipe, tokens: StepResult, plan: Plan, last_step: int, resumed: dict[str, Any]
+    folder: str,
+    recipe: Recipe,
+    tokens: StepResult,
+    plan: Plan,
+    last_step: int,
+    identity: dict[str, Any],
+    resumed: dict[str, Any],
 ) -> dict[str, Any]:
     from koala_ray.train.curves import curves_page, curves_png
     from koala_ray.train.fit import fit
@@ -85,20 +99,25 @@ def _build(
     settings = recipe.train
     run = folder.rsplit("/", 1)[-1]
     ray = connect()
-    check_resources(ray, settings.workers, settings.cpus_per_worker, settings.gpus_per_worker, "train")
+    fewest = settings.min_workers or settings.workers
+    check_resources(ray, fewest, settings.cpus_per_worker, settings.gpus_per_worker, "train")
     if plan.rows < settings.batch_rows:
         say(f"train     {plan.rows} packed rows are fewer than a batch of {settings.batch_rows}: the rest is padding")
     first_step = committed_steps(folder)
     if first_step:
-        resumed["checkpoint"] = f"step {first_step}"
         say(f"train     going on after step {first_step} of {last_step}, the last committed checkpoint")
     nodes, gpus = rented(ray)
     meter = Meter.open(storage.join(folder, ATTEMPTS), recipe.cost, nodes, gpus)
     sinks = open_sinks(recipe, folder, run, first_step)
     ended: Ended = "failed"
     try:
-        with watch(folder, committed_records(folder), last_step, meter, sinks) as board:
-            fit(folder, recipe, tokens, last_step, board, nodes, meter.stop_at())
+        records = committed_records(folder)
+
+        def reached() -> int:
+            return records[-1]["step"] if records else 0
+
+        with watch(folder, records, last_step, meter, sinks) as board:
+            fit(folder, recipe, tokens, last_step, identity, board, nodes, meter.stop_at, reached)
         steps_taken = committed_steps(folder)
         ended = "finished" if steps_taken == last_step else "budget"
     finally:
@@ -110,7 +129,11 @@ def _build(
             mend="the checkpoint is written: the same command with a higher --budget goes on from there",
         )
     records = committed_records(folder)
-    storage.write_atomic(storage.join(folder, METRICS), format_records(records))
+    if first_step < last_step:  # the workers may have found that the last checkpoint is damaged
+        first_step = [record["step"] for record in records if record["kind"] == "start"][-1]
+    if first_step:
+        resumed["checkpoint"] = f"step {first_step}"
+    storage.write_atomic(storage.join(folder, RECORDS), format_records(records))
     storage.write_atomic(storage.join(folder, CURVES), curves_png({recipe.name: records}))
     storage.write_atomic(storage.join(folder, PAGE), curves_page({recipe.name: records}).encode())
     dollars = meter.dollars()

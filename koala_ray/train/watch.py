@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from koala_ray import storage
-from koala_ray.checkpoint.state import METRICS, format_records
+from koala_ray.checkpoint.manifest import RECORDS, format_records
 from koala_ray.progress import Progress, clock
 from koala_ray.train.meter import Meter
 
@@ -51,7 +51,12 @@ def watch(
                     place += 1
                     if message["kind"] == "phase":
                         bar.update(bar.done, message["text"])
-                        unsaved |= message["text"].startswith("saving")
+                        continue
+                    if message["kind"] in ("notice", "checkpoint"):
+                        if text := news(message):
+                            bar.remark(text)
+                        meter.record(message)
+                        unsaved = True
                         continue
                     records.append(message)
                     unsaved |= message["kind"] == "incident"  # no checkpoint follows one that ends the run
@@ -62,7 +67,7 @@ def watch(
                     show(message, status, bar)
                 meter.beat()
                 if unsaved:
-                    storage.write_atomic(storage.join(folder, METRICS), format_records(records))
+                    storage.write_atomic(storage.join(folder, RECORDS), format_records(records))
                     for sink in sinks:
                         sink.flush()
                     unsaved = False
@@ -79,6 +84,14 @@ def watch(
             for sink in sinks:
                 sink.close()
     ray.kill(board)
+
+
+def news(message: dict[str, Any]) -> str:
+    """What a worker tells besides its figures, if a person should know it."""
+    if message["kind"] == "notice":
+        return str(message["text"])
+    failure = message.get("failure")
+    return f"no checkpoint at step {message['step']}: {failure}; training goes on" if failure else ""
 
 
 def show(record: dict[str, Any], status: dict[str, Any], bar: Progress) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +13,8 @@ import pyarrow as pa
 
 from koala_ray import storage
 from koala_ray.errors import KoalaError
-from koala_ray.recipe import Recipe
+from koala_ray.preempt.signals import Wish
+from koala_ray.recipe import Recipe, TrainSettings
 from koala_ray.tokens.shards import read_plan
 
 
@@ -20,41 +22,47 @@ def train_worker(config: dict[str, Any]) -> None:
     """Ray Train's train loop.
 
     Args:
-        config: ``recipe`` (as YAML-able values), ``tokens`` (the token step's folder), ``folder`` (the train
-            step's), ``last_step``, ``stop_at`` (see :class:`koala_ray.train.loop.Job`), ``nodes``,
-            ``board`` (see :mod:`koala_ray.train.board`).
+        config: ``recipe`` (as YAML-able values), ``workers`` (how many there are now), ``tokens`` (the token step's
+            folder), ``folder`` (the train step's), ``run`` (see :class:`koala_ray.checkpoint.manifest.Manifest`),
+            ``last_step``, ``stop_at`` (see :class:`koala_ray.train.loop.Job`), ``nodes``, ``board`` (see
+            :mod:`koala_ray.train.board`).
 
     Raises:
         KoalaError: a guard stopped the run, a worker waited too long for another one, or memory ran out.
     """
-    recipe = Recipe(**config["recipe"])
+    wanted = Recipe(**config["recipe"])
+    # As many as the cluster holds now; all else goes by the number that is there.
+    recipe = wanted.model_copy(update={"train": wanted.train.model_copy(update={"workers": config["workers"]})})
     if not recipe.train.gpus_per_worker:
         os.environ["DS_ACCELERATOR"] = "cpu"
     from koala_ray.train.guards import explain_hang
     from koala_ray.train.oom import explain_oom
 
     try:
-        _train(config, recipe)
+        _train(config, recipe, wanted.train)
     except Exception as error:
         told = explain_oom(error, recipe, config["nodes"]) or explain_hang(error, recipe.guards.hang_seconds)
         raise (told or error) from error
 
 
-def _train(config: dict[str, Any], recipe: Recipe) -> None:
+def _train(config: dict[str, Any], recipe: Recipe, wanted: TrainSettings) -> None:
     import ray.train
     import torch
 
     from koala_ray.checkpoint.export import export
-    from koala_ray.checkpoint.state import restore, save
+    from koala_ray.checkpoint.manifest import RECORDS
+    from koala_ray.checkpoint.restore import restore
+    from koala_ray.checkpoint.saver import Saver
     from koala_ray.quiet import quiet_transformers
     from koala_ray.tokens.tokenizer import Tokenizer
     from koala_ray.train.board import plain
-    from koala_ray.train.data import checked
+    from koala_ray.train.data import batches
     from koala_ray.train.engine import build_engine, deepspeed_config
     from koala_ray.train.evaluate import evaluate, heldout_groups, heldout_rows, opening_questions, sample_answers
     from koala_ray.train.guards import Guards, arm
     from koala_ray.train.loop import Job, run
     from koala_ray.train.model import load_model
+    from koala_ray.train.retries import LeftMachines
 
     quiet_transformers()
     settings = recipe.train
@@ -65,23 +73,30 @@ def _train(config: dict[str, Any], recipe: Recipe) -> None:
     torch.manual_seed(settings.seed)
     records: list[dict[str, Any]] = []
 
-    def say(text: str) -> None:
+    def tell(message: dict[str, Any]) -> None:
         if rank == 0:
-            config["board"].post.remote({"kind": "phase", "text": text})
+            config["board"].post.remote(message)
+
+    def say(text: str) -> None:
+        tell({"kind": "phase", "text": text})
 
     def post(found: dict[str, Any]) -> None:
         if rank == 0:
-            record = plain(found)
-            records.append(record)
-            config["board"].post.remote(record)
+            records.append(plain(found))
+            tell(records[-1])
 
     say("loading the model")
     model = load_model(recipe.model.base, settings, recipe.lora, deepspeed_config(settings))
     engine = build_engine(model, settings)
-    first_step, restored, remembered = restore(engine)
-    records += restored
-    gate = arm(engine, Guards.from_state(recipe.guards, remembered), storage.join(config["folder"], "metrics.jsonl"))
-    plan = read_plan(storage.join(config["tokens"], "train"))
+    folder = config["folder"]
+    restored = restore(engine, folder, config["run"], lambda text: tell({"kind": "notice", "text": text}))
+    first_step = restored.steps_taken
+    records += restored.records
+    guards = Guards.from_state(recipe.guards, restored.guards or {})
+    gate = arm(engine, guards, storage.join(folder, RECORDS))
+    saver = Saver(engine, folder, settings, config["run"], recipe.guards.hang_seconds, tell)
+    shards = storage.join(config["tokens"], "train")
+    plan = read_plan(shards)
     job = Job(
         recipe=recipe,
         first_step=first_step,
@@ -109,20 +124,62 @@ def _train(config: dict[str, Any], recipe: Recipe) -> None:
         post({"kind": "evaluation", "step": steps_taken, **figures, "seconds": seconds, "samples": samples})
 
     def checkpoint(steps_taken: int) -> None:
-        say(f"saving step {steps_taken}")
-        save(engine, steps_taken, first_step, settings.batch_rows, records, gate.guards.state())
+        saver.save(steps_taken, records, guards.state())
 
     steps_taken = first_step
     if first_step < job.last_step:
-        share = settings.batch_rows // workers
-        batches = ray.train.get_dataset_shard("train").iter_batches(
-            batch_size=share, batch_format="pyarrow", prefetch_batches=2
+        rows_of_steps = batches(shards, first_step, job.last_step, rank, workers, settings.batch_rows)
+        ended = run(
+            engine,
+            job,
+            rows_of_steps,
+            gate,
+            post,
+            evaluate_now,
+            checkpoint,
+            lambda: saver.seconds,
+            wisher(wanted, tell, saver),
         )
-        ordered = checked(batches, first_step, rank, workers, settings.batch_rows)
-        steps_taken = run(engine, job, ordered, gate, post, evaluate_now, checkpoint)
+        steps_taken = ended.steps_taken
+        if ended.wish is not Wish.FLEE:
+            say("waiting for the last checkpoint to be stored")
+            saver.finish()
+        if ended.wish in (Wish.LEAVE, Wish.FLEE):
+            raise LeftMachines
     if steps_taken == job.last_step:
         say("writing the model")
-        export(engine, recipe.model.base, storage.join(config["folder"], "model"), settings.zero_stage)
+        export(engine, recipe.model.base, storage.join(folder, "model"), settings.zero_stage)
+
+
+def wisher(settings: TrainSettings, tell: Callable[[dict[str, Any]], None], saver: Any) -> Callable[[float], Wish]:
+    """What the first worker asks before each step; every worker must call it, since it needs to know their nodes."""
+    import ray
+
+    from koala_ray.preempt.signals import Decider, Signals, Situation, explain
+    from koala_ray.session import draining_nodes, room
+    from koala_ray.train.reduce import gather_from_workers
+
+    nodes = set(gather_from_workers(ray.get_runtime_context().get_node_id()))
+
+    def look() -> Situation:
+        deadlines = [deadline for node, deadline in draining_nodes().items() if node in nodes]
+        held = settings.workers_for(room(ray, settings.cpus_per_worker, settings.gpus_per_worker))
+        return Situation(min(deadlines, default=None), held)
+
+    if ray.train.get_context().get_world_rank() != 0:
+        return lambda step_seconds: Wish.NOTHING
+    workers = ray.train.get_context().get_world_size()
+    signals = Signals(look, Situation(None, workers))
+    decider = Decider(workers, settings.min_workers or settings.workers)
+
+    def wish(step_seconds: float) -> Wish:
+        situation = signals.situation
+        found = decider.wish(situation, time.time(), step_seconds, saver.seconds)
+        if found is not Wish.NOTHING:
+            tell({"kind": "notice", "text": explain(found, situation)})
+        return found
+
+    return wish
 
 
 def start_record(engine: Any, recipe: Recipe, first_step: int, workers: int, heldout: list[pa.Table]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shutil
@@ -11,17 +10,21 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from conftest import koala
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from koala_ray.checkpoint.state import committed_steps
+from koala_ray.checkpoint.manifest import committed_steps, last_checkpoint
 from koala_ray.models.resolve import resolve
 from koala_ray.train.ledger import read_attempts
 
 pytestmark = pytest.mark.ray
-SMALL = ["--set", "train.max_steps=8", "--set", "train.checkpoint_every=2", "--set", "generate.max_tokens=12"]
+STEPS = 16
+SMALL = [
+    "--set", f"train.max_steps={STEPS}", "--set", "train.checkpoint_every=2", "--set", "generate.max_tokens=12",
+]  # fmt: skip
 TWO_WORKERS = ["--set", "train.workers=2", "--set", "train.zero_stage=2", "--set", "train.micro_rows=2"]
 CHATTER = re.compile(r"WARNING|INFO|DEBUG|\(pid=|ray::|Traceback|it/s\]|\d+%\|")
 
@@ -37,7 +40,7 @@ def loop(tmp_path_factory):
 def test_prints_progress_and_nothing_of_the_libraries(loop):
     _, done = loop
     assert done.returncode == 0, done.stderr
-    assert re.search(r"train +8/8 steps  100 %", done.stderr)
+    assert re.search(rf"train +{STEPS}/{STEPS} steps  100 %", done.stderr)
     assert "tokens/s" in done.stderr
     assert not CHATTER.search(done.stderr), done.stderr
     assert len(done.stdout.splitlines()) == 1
@@ -57,7 +60,7 @@ def test_json_has_the_figures_that_are_promised(loop):
         "folder", "run", "steps", "loss_first", "loss_last", "heldout_loss_first", "heldout_loss_last",
         "tokens_per_second", "seconds", "dollars", "model", "resumed_from",
     } <= trained.keys()  # fmt: skip
-    assert trained["steps"] == 8
+    assert trained["steps"] == STEPS
     assert trained["loss_last"] < trained["loss_first"]
     assert trained["heldout_loss_last"] < trained["heldout_loss_first"]
     assert generated["asked"] == generated["answered"] + generated["failed"] == 3
@@ -89,7 +92,7 @@ def test_the_figures_are_kept_and_drawn(loop):
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert "held-out" in (run / "curves.html").read_text(encoding="utf-8")
     kinds = [json.loads(line)["kind"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert kinds == ["start", "evaluation", *["step"] * 8, "evaluation"]
+    assert kinds == ["start", "evaluation", *["step"] * STEPS, "evaluation"]
 
 
 def test_a_rerun_does_nothing_and_changes_nothing(loop):
@@ -120,47 +123,64 @@ def test_too_many_workers_are_refused_before_ray_waits(loop, tmp_path):
 
 def committed_steps_of(out: Path) -> int:
     """The steps of the last committed checkpoint of the one run below a folder."""
-    with contextlib.suppress(ValueError):  # Ray writes its snapshot in place: it may be read half-written
-        return sum(committed_steps(str(folder)) for folder in out.glob("train-*"))
-    return 0
+    return sum(committed_steps(str(folder)) for folder in out.glob("train-*"))
 
 
-def test_a_run_killed_once_and_once_out_of_money_ends_as_the_undisturbed_one(loop, tmp_path):
-    """Killed after its first commit, then stopped by its budget: resumed there, same losses, same final weights."""
+def wait_for_commit(process: subprocess.Popen, out: Path, steps: int) -> int:
+    """Wait until a checkpoint of at least so many steps is committed; gives the steps of the last one."""
+    while (found := committed_steps_of(out)) < steps:
+        assert process.poll() is None, "the run has ended"
+        time.sleep(0.05)
+    return found
+
+
+def test_a_run_killed_and_out_of_money_and_damaged_ends_as_the_undisturbed_one(loop, tmp_path):
+    """A worker killed, then the driver, then the budget spent, then a shard damaged: same losses, same weights."""
     undisturbed = json.loads(loop[1].stdout)["train"]
     for prepared in Path(undisturbed["folder"]).parent.glob("[ct]*-*"):
         if not prepared.name.startswith("train-"):
             shutil.copytree(prepared, tmp_path / prepared.name)
     arguments = ["train", "tiny", "--out", str(tmp_path), "--json", *SMALL, *TWO_WORKERS]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "koala_ray", *arguments], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
+    told = tmp_path / "told.txt"
+    with told.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "koala_ray", *arguments], stderr=file, stdout=subprocess.DEVNULL
+        )
     try:
-        while process.poll() is None and not committed_steps_of(tmp_path):
-            time.sleep(0.05)
+        safe = wait_for_commit(process, tmp_path, 2)
+        children = psutil.Process(process.pid).children(recursive=True)
+        next(child for child in children if "RayTrainWorker" in " ".join(child.cmdline())).kill()
+        # One more may have been on its way; what comes after that is the new workers'.
+        wait_for_commit(process, tmp_path, safe + 4)
     finally:
         process.kill()
         process.wait()
+    assert told.read_text().count("starting the workers again") == 1
     # A dollar a second, two more than was spent: that is gone before the workers have started.
     (ledger,) = tmp_path.glob("train-*/attempts.jsonl")
     budget = read_attempts(str(ledger))[0].hours * 3600 + 2
     broke = koala(*arguments, "--price", "3600", "--budget", f"{budget:.2f}")
     assert broke.returncode == 2, broke.stderr
     error = json.loads(broke.stdout.splitlines()[-1])
-    assert re.search(r"the budget of \$[\d.]+ is spent after step \d of 8", error["error"])
+    assert re.search(rf"the budget of \$[\d.]+ is spent after step \d+ of {STEPS}", error["error"])
     assert "--budget" in error["mend"]
-    stopped_after = committed_steps(str(ledger.parent))
+    last = last_checkpoint(str(ledger.parent))
+    shard = Path(last.file(last.manifest.shards[1].file))
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
     done = koala(*arguments)
     assert done.returncode == 0, done.stderr
+    assert re.search(rf"{Path(last.uri).name} can't be used: {shard.name} has another sha256", done.stderr)
     resumed = json.loads(done.stdout.splitlines()[-1])
-    assert resumed["resumed_from"] == f"step {stopped_after}"
+    assert resumed["resumed_from"] != f"step {last.manifest.steps_taken}"
     assert [attempt.ended for attempt in read_attempts(str(ledger))] == [None, "budget", "finished"]
     assert resumed["folder"].rsplit("/", 1)[1] == undisturbed["folder"].rsplit("/", 1)[1]
     losses = [
         [record["loss"] for record in map(json.loads, lines) if record["kind"] == "step"]
         for lines in (Path(run["folder"], "metrics.jsonl").read_text().splitlines() for run in (undisturbed, resumed))
     ]
-    assert len(losses[0]) == 8
+    assert len(losses[0]) == STEPS
     assert losses[0] == losses[1]
     states = [AutoModelForCausalLM.from_pretrained(run["model"]).state_dict() for run in (undisturbed, resumed)]
     for key, value in states[0].items():

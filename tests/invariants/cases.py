@@ -15,6 +15,7 @@ from koala_ray.recipe import Recipe
 from koala_ray.tokens.shards import read_plan
 
 STEPS = 3
+SAVED_AFTER = 2
 
 
 def run_cases(workers: int, tokens: str, cases: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -24,7 +25,8 @@ def run_cases(workers: int, tokens: str, cases: dict[str, dict[str, Any]]) -> di
         workers: the size of the worker group.
         tokens: a token step's folder.
         cases: for each name the train settings that differ from the defaults; ``lora`` in them are adapters', and
-            ``evaluated`` means held-out losses and sampled answers before each step.
+            ``evaluated`` means held-out losses and sampled answers before each step, ``saved`` a folder for a
+            checkpoint after :data:`SAVED_AFTER` steps, and ``resumed`` one to go on from.
     """
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -47,6 +49,8 @@ def cases_worker(config: dict[str, Any]) -> None:
     os.environ["DS_ACCELERATOR"] = "cpu"
     import ray.train
 
+    from koala_ray.checkpoint.restore import Restored, restore
+    from koala_ray.checkpoint.saver import Saver
     from koala_ray.errors import KoalaError
     from koala_ray.tokens.tokenizer import Tokenizer
     from koala_ray.train.data import checked, read_rows, rows_of
@@ -67,6 +71,7 @@ def cases_worker(config: dict[str, Any]) -> None:
     questions = opening_questions(heldout, tokenizer, 3)
     for name, case in config["cases"].items():
         lora, evaluated = case.pop("lora", {}), case.pop("evaluated", False)
+        saved, resumed = case.pop("saved", ""), case.pop("resumed", "")
         recipe = Recipe(name=name, train={"workers": workers, "lr": 1e-3, "eps": 1e-6, **case}, lora=lora)
         settings = recipe.train
         torch.manual_seed(0)
@@ -74,29 +79,41 @@ def cases_worker(config: dict[str, Any]) -> None:
         engine = build_engine(model, settings)
         records: list[dict[str, Any]] = []
         evaluations: list[dict[str, Any]] = []
+        notices: list[str] = []
+        restored = restore(engine, resumed, {}, notices.append) if resumed else Restored()
+        first = restored.steps_taken
         tables = (
-            read_rows(shards, plan.rows, rows_of(step, rank, workers, settings.batch_rows)) for step in range(STEPS)
+            read_rows(shards, plan.rows, rows_of(step, rank, workers, settings.batch_rows))
+            for step in range(first, STEPS)
         )
         job = Job(
             recipe=recipe,
-            first_step=0,
+            first_step=first,
             last_step=STEPS,
             learnt=plan.per_step(plan.learnt, settings.batch_rows).tolist(),
             tokens=plan.per_step(plan.tokens, settings.batch_rows).tolist(),
         )
-        gate = arm(engine, Guards(recipe.guards), "nowhere")
+        gate = arm(engine, Guards.from_state(recipe.guards, restored.guards or {}), "nowhere")
+        saver = Saver(engine, saved, settings, {}, patience=60) if saved else None
 
         def ask(steps_taken: int, engine: Any = engine, evaluations: list[dict[str, Any]] = evaluations) -> None:
             found = evaluate(engine, rows, groups)
             answers = sample_answers(engine, tokenizer, questions, 5)
             evaluations.append({"loss": found.loss, "groups": found.groups, "answers": answers})
 
-        ordered = checked(tables, 0, rank, workers, settings.batch_rows)
+        def save(steps_taken: int, saver: Any = saver, records: Any = records, gate: Any = gate) -> None:
+            if saver and steps_taken == SAVED_AFTER:
+                saver.save(steps_taken, records, gate.guards.state())
+
+        ordered = checked(tables, first, rank, workers, settings.batch_rows)
+        asked = {"evaluate": ask} if evaluated else {}
         stopped = None
         try:
-            run(engine, job, ordered, gate, records.append, **({"evaluate": ask} if evaluated else {}))
+            run(engine, job, ordered, gate, records.append, checkpoint=save, **asked)
         except KoalaError as error:
             stopped = error.as_json()
+        if saver:
+            saver.finish()
         if settings.zero_stage == 3:
             state = engine._zero3_consolidated_16bit_state_dict()
         else:
@@ -108,6 +125,7 @@ def cases_worker(config: dict[str, Any]) -> None:
                 "grad_norms": [record["grad_norm"] for record in records if record["kind"] == "step"],
                 "incidents": [record for record in records if record["kind"] == "incident"],
                 "stopped": stopped,
+                "notices": notices,
                 "evaluations": evaluations,
                 "weights": {key.removeprefix("network."): value for key, value in weights.items()},
             }

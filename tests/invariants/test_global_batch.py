@@ -1,4 +1,5 @@
-"""Invariant 1: how a global batch is cut into workers, accumulation and ZeRO shards changes nothing.
+"""Invariants 1 and 3: how a global batch is cut into workers, accumulation and ZeRO shards changes nothing, nor
+does a stop and going on from a checkpoint, under the same cut or another.
 
 The reference is plain torch: every dialogue runs alone through the unmodified model, the loss is the sum over
 learnt tokens divided by the learnt tokens of the global batch, and torch's AdamW steps.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import STEPS, run_cases
+from cases import SAVED_AFTER, STEPS, run_cases
 from transformers import AutoModelForCausalLM
 
 from koala_ray import storage
@@ -58,7 +59,12 @@ def reference(tiny_tokens):
     }
 
 
-def cases(workers: int) -> dict[str, dict]:
+OTHER_WORKERS = {1: 2, 4: 1}
+"""Whose checkpoints a number of workers goes on from, besides its own."""
+
+
+def cases(workers: int, folder: str) -> dict[str, dict]:
+    """The runs of one number of workers; ``folder`` holds the checkpoints of all."""
     each = BATCH // workers
     common = {"batch_rows": BATCH}
     shifting = {"dropout": 0.2, "evaluate_every": 1, "micro_rows": 1, **common}
@@ -70,8 +76,19 @@ def cases(workers: int) -> dict[str, dict]:
     }
     alone = {f"alone{stage}": {"zero_stage": stage, **shifting} for stage in evaluated_stages(workers)}
     evaluated = {f"evaluated{key[-1]}": {"evaluated": True, **case} for key, case in alone.items()}
+    stopped = {"dropout": 0.2, "micro_rows": 1, "checkpoint_every": SAVED_AFTER, **common}
+    saved = {
+        f"saved{stage}": {"zero_stage": stage, "saved": f"{folder}/{workers}-{stage}", **stopped}
+        for stage in (0, 1, 2, 3)
+    }
+    resumed = {f"resumed{stage}": {**saved[f"saved{stage}"], "saved": ""} for stage in (0, 1, 2, 3)}
+    for stage in (0, 1, 2, 3):
+        resumed[f"resumed{stage}"]["resumed"] = f"{folder}/{workers}-{stage}"
+        if other := OTHER_WORKERS.get(workers):
+            moved = {"zero_stage": 3 - stage, "resumed": f"{folder}/{other}-{stage}", **stopped}
+            resumed[f"moved{stage}"] = moved
     adapted = {f"adapted{stage}": {"zero_stage": stage, "micro_rows": 1, **adapters} for stage in (0, 2)}
-    return cut | alone | evaluated | adapted | {"ruined": {"lr": 1e20, "micro_rows": each, **common}}
+    return cut | alone | evaluated | adapted | saved | resumed | {"ruined": {"lr": 1e20, "micro_rows": each, **common}}
 
 
 def evaluated_stages(workers: int) -> tuple[int, ...]:
@@ -85,9 +102,14 @@ def heldout_losses():
     return {}
 
 
-@pytest.fixture(scope="module", params=[1, 2, 4], ids=["1-worker", "2-workers", "4-workers"])
-def results(request, tiny_tokens):
-    return run_cases(request.param, tiny_tokens.folder, cases(request.param))
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory) -> str:
+    return str(tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture(scope="module", params=[2, 1, 4], ids=["2-workers", "1-worker", "4-workers"])
+def results(request, tiny_tokens, checkpoints):
+    return run_cases(request.param, tiny_tokens.folder, cases(request.param, checkpoints))
 
 
 def test_rows_have_uneven_learnt_tokens(reference):
@@ -132,6 +154,28 @@ def test_every_stage_and_number_of_workers_finds_the_same_held_out_losses(result
         expected = heldout_losses.setdefault("losses", found)
         assert found == pytest.approx(expected, rel=1e-5)
         assert first["answers"] == heldout_losses.setdefault("answers", first["answers"])
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_resumed_run_is_the_undisturbed_one_to_the_last_bit(results, stage):
+    saved, resumed = results[f"saved{stage}"], results[f"resumed{stage}"]
+    assert len(resumed["losses"]) == STEPS - SAVED_AFTER
+    assert resumed["losses"] == saved["losses"][SAVED_AFTER:]
+    assert resumed["grad_norms"] == saved["grad_norms"][SAVED_AFTER:]
+    for key, weight in saved["weights"].items():
+        assert torch.equal(resumed["weights"][key], weight), key
+
+
+def test_a_run_goes_on_under_another_number_of_workers_and_zero_stage(results):
+    moved = {name: result for name, result in results.items() if name.startswith("moved")}
+    for name, result in moved.items():
+        expected = results[f"saved{3 - int(name[-1])}"]
+        assert result["losses"] == pytest.approx(expected["losses"][SAVED_AFTER:], rel=1e-4)
+        assert result["grad_norms"] == pytest.approx(expected["grad_norms"][SAVED_AFTER:], rel=1e-3)
+        for key, weight in expected["weights"].items():
+            torch.testing.assert_close(result["weights"][key], weight, rtol=1e-4, atol=5e-5, msg=f"{name} {key}")
+        assert result["notices"] == []
+    assert len(moved) in (0, 4)
 
 
 def test_adapters_train_alike_however_the_batch_is_cut(results, reference, heldout_losses):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from koala_ray import storage
-from koala_ray.checkpoint.state import METRICS, parse_records
+from koala_ray.checkpoint.manifest import RECORDS, parse_records
 from koala_ray.errors import KoalaError
 
 Record = Mapping[str, Any]
@@ -35,10 +35,10 @@ def read_run(folder: str) -> list[dict[str, Any]]:
     Raises:
         KoalaError: the folder holds no run, or its figures can't be read.
     """
-    uri = storage.join(folder, METRICS)
+    uri = storage.join(folder, RECORDS)
     if not storage.exists(uri):
         raise KoalaError(
-            f"there are no figures of a run here (no {METRICS})",
+            f"there are no figures of a run here (no {RECORDS})",
             where=folder,
             mend="give a train step's folder, train-…; a run has figures from its first checkpoint on",
         )
