@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 RUN := $(BIN)/koala-ray
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench gpu-check e2e clean constraints
+.PHONY: help install demo test chaos drill lint format bench gpu-check e2e clean constraints
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,11 +38,17 @@ demo: .venv/.installed  ## Run the whole loop on this machine's CPU: prepare, tr
 	@$(RUN) run koala-smol --out $(OUT) --set train.max_steps=20 --set generate.limit=4
 
 test: .venv/.dev  ## Run all tests: those without Ray on all cores, then those with
-	@$(BIN)/python -m pytest -m 'not ray' -n auto --dist loadfile $(ARGS)
-	@$(BIN)/python -m pytest -m ray $(ARGS)
+	@$(BIN)/python -m pytest -m 'not ray and not chaos' -n auto --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -m 'ray and not chaos' $(ARGS)
+
+chaos: .venv/.dev  ## Kill workers, nodes and drivers in 36 runs, and compare each with an undisturbed one (40 minutes)
+	@$(BIN)/python -m pytest -m chaos $(ARGS)
 
 e2e: .venv/.dev  ## Run the end-to-end tests alone
 	@$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+drill: .venv/.installed  ## Train undisturbed and while machines vanish, and compare the two (5 minutes)
+	@$(RUN) drill $(ARGS)
 
 lint: .venv/.dev  ## Check style and types
 	@$(BIN)/ruff check .

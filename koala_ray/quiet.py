@@ -20,6 +20,9 @@ SWITCHES = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_TQDM": "0",
     "RAY_DATA_LOGGING_CONFIG": str(Path(__file__).with_name("ray_data_logging.yaml")),
+    # A worker that failed is noticed within a second; preempt/signals.py watches for notices by itself.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # A private Ray that is told to end should end: there is nothing to drain to.
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     "TOKENIZERS_PARALLELISM": "true",

@@ -104,7 +104,7 @@ CARRIED_OUT = frozenset(
     {
         *("workers", "min_workers", "cpus_per_worker", "gpus_per_worker"),
         *("zero_stage", "micro_rows", "activation_checkpointing", "offload_optimizer", "offload_weights"),
-        *("loss", "loss_chunk", "checkpoint_every", "keep_checkpoints", "keep_every"),
+        *("loss", "loss_chunk", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "keep_every"),
     }
 )
 """The train settings that say how a run is carried out and not what comes of it: a run may go on under others."""
@@ -165,6 +165,9 @@ class TrainSettings(Settings):
     """The largest global gradient norm."""
     checkpoint_every: NaturalInt = 100
     """Steps between checkpoints; 0 keeps only the one at the end."""
+    checkpoint_minutes: Annotated[float, Field(ge=0)] | Literal["young"] = 0.0
+    """Minutes between checkpoints, besides; "young" takes the interval that costs least, from what a checkpoint is
+    measured to cost and ``cost.hazard``."""
     keep_checkpoints: PositiveInt = 2
     """How many checkpoints stay: the last ones."""
     keep_every: NaturalInt = 0
@@ -294,6 +297,8 @@ class CostSettings(Settings):
 
     price: Annotated[float, Field(ge=0)] | None = None
     """Dollars for an hour of one GPU; of one node where workers have no GPUs. Unknown when left out."""
+    hazard: Annotated[float, Field(ge=0)] | None = None
+    """Reclaims in an hour of one node, for ``train.checkpoint_minutes=young``; the plan's assumption if left out."""
     budget: Annotated[float, Field(ge=0)] = 0.0
     """Dollars after which the run writes a checkpoint and stops; 0 is without a limit."""
 

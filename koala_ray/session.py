@@ -19,6 +19,7 @@ from koala_ray.quiet import send_logs_to_file, set_switches
 
 OBJECT_STORE_BYTES = 2 << 30
 CONNECT_SECONDS = 10.0
+KNOCK_SECONDS = 1.0
 
 
 def connect() -> Any:
@@ -119,10 +120,31 @@ def staying_nodes(ray: Any) -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
 
 
-def room(ray: Any, cpus: float, gpus: int) -> int:
-    """How many processes with so many CPUs and GPUs the nodes hold that stay."""
+def answers(node: dict[str, Any]) -> bool:
+    """Whether a node's Ray takes connections; of a machine that was switched off Ray itself learns some 15 s later."""
+    try:
+        socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), KNOCK_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def room(ray: Any, cpus: float, gpus: int, free: bool = False, answering: bool = False) -> int:
+    """How many processes with so many CPUs and GPUs the nodes hold that stay.
+
+    Args:
+        ray: the connected Ray.
+        cpus: CPUs for each.
+        gpus: GPUs for each.
+        free: count only what nobody has now.
+        answering: count only nodes that answer.
+    """
+    from ray._private.state import available_resources_per_node
+
     wanted = [(kind, each) for kind, each in (("CPU", cpus), ("GPU", gpus)) if each]
-    resources = [node["Resources"] for node in staying_nodes(ray)]
+    now = available_resources_per_node() if free else {}
+    nodes = [node for node in staying_nodes(ray) if not answering or answers(node)]
+    resources = [now.get(node["NodeID"], {}) if free else node["Resources"] for node in nodes]
     return sum(min(int(node.get(kind, 0) // each) for kind, each in wanted) for node in resources)
 
 

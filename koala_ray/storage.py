@@ -254,6 +254,22 @@ def list_files(root: str, patterns: Iterable[str] = ("**",)) -> list[StoredFile]
     return [found[name] for name in sorted(found)]
 
 
+def list_folders(root: str) -> list[str]:
+    """The names of the folders right below a root, empty local ones too, sorted.
+
+    Raises:
+        KoalaError: the object store can't be asked.
+    """
+    fs, base = filesystem(root)
+    fs.invalidate_cache()
+    with refuse_failing(root):
+        try:
+            below = fs.ls(base, detail=True)
+        except FileNotFoundError:
+            return []
+    return sorted(posixpath.basename(info["name"].rstrip("/")) for info in below if info["type"] == "directory")
+
+
 def _regex(pattern: str) -> re.Pattern[str]:
     """A glob as a regular expression: fsspec's own refuses ``**.json``, and pathlib's matches no URIs."""
     meaning = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}

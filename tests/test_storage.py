@@ -300,3 +300,10 @@ def test_paths_in_one_form(given: str | Path, expected: str) -> None:
 def test_remote_or_not() -> None:
     uris = ("s3://a", "gs://a", "file:///a", "/a", "a")
     assert [storage.is_remote(uri) for uri in uris] == [True, True, False, False, False]
+
+
+def test_folders_right_below_a_root(root):
+    assert storage.list_folders(root) == []
+    for name in ("a/x", "b/c/x", "file"):
+        storage.write_atomic(storage.join(root, name), b"1")
+    assert storage.list_folders(root) == ["a", "b"]

@@ -10,7 +10,7 @@ from typing import Any
 from koala_ray import storage
 from koala_ray.models.resolve import resolve
 from koala_ray.quiet import quiet_transformers
-from koala_ray.tokens.tokenizer import tokenizer_files
+from koala_ray.tokens.tokenizer import Tokenizer, tokenizer_files
 
 ADAPTER = "adapter"
 """The folder inside the model's that holds the low-rank adapters alone, in peft's layout."""
@@ -36,6 +36,8 @@ def export(engine: Any, base: str, uri: str, zero_stage: int) -> None:
                 model.network.save_pretrained(folder / ADAPTER)
                 network = model.network.merge_and_unload()
             network.config.use_cache = True
+            # What the rows end answers with; programs that load the model stop there.
+            network.config.eos_token_id = network.generation_config.eos_token_id = Tokenizer.load(base).eos_id
             network.save_pretrained(folder, state_dict=_without_prefix(state))
             for file in tokenizer_files(Path(resolve(base))):
                 shutil.copy(file, folder)

@@ -193,7 +193,7 @@ def tidy(folder: str, keep: int, keep_every: int, attempt: str | None = None) ->
     kept = {one.uri for place, one in enumerate(whole) if place < keep or _each(one.manifest.steps_taken, keep_every)}
     files = storage.list_files(root)
     committed = {file.relative.partition("/")[0] for file in files if file.relative.endswith(f"/{MANIFEST}")}
-    for name in sorted({file.relative.partition("/")[0] for file in files}):
+    for name in storage.list_folders(root):
         uri = storage.join(root, name)
         writing = name not in committed and attempt is not None and name.endswith(f"-{attempt}")
         if uri not in kept and not writing:

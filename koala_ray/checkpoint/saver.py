@@ -53,6 +53,7 @@ class Saver:
         settings: TrainSettings,
         run: dict[str, Any],
         patience: float,
+        commit_seconds: float = 0.0,
         told: Callable[[dict[str, Any]], None] = lambda message: None,
     ) -> None:
         """Every worker must call it.
@@ -63,6 +64,7 @@ class Saver:
             settings: the recipe's train part.
             run: what the run is; see :class:`koala_ray.checkpoint.manifest.Manifest`.
             patience: seconds that a worker waits for the others' shards.
+            commit_seconds: what a checkpoint took in an earlier attempt.
             told: called on the first worker when a checkpoint is committed, or couldn't be.
         """
         self._engine, self._folder, self._settings, self._run = engine, folder, settings, run
@@ -72,8 +74,11 @@ class Saver:
         self._thread: Thread | None = None
         self._buffer = torch.empty(0)
         self._outcome: dict[str, Any] = {}
-        self.seconds = 0.0
+        self.seconds = commit_seconds
         """What the longest checkpoint took, from the first copy to the commit."""
+        self.stall = 0.0
+        """What the last one held training up, in seconds."""
+        self.saves = 0
         if self._rank == 0:
             tidy(folder, settings.keep_checkpoints, settings.keep_every)
 
@@ -85,6 +90,7 @@ class Saver:
             records: the run's figures so far; the first worker's are written.
             guards: what the guards remember.
         """
+        called = time.monotonic()
         self._settle()
         began = time.monotonic()
         slices = written_slices(self._engine)
@@ -96,6 +102,8 @@ class Saver:
         snapshot = _Snapshot(steps_taken, self._buffer, slices, steps, list(records), guards, began)
         self._thread = Thread(target=self._write, args=(snapshot,), name=f"checkpoint-{steps_taken}", daemon=True)
         self._thread.start()
+        self.saves += 1
+        self.stall = time.monotonic() - called
 
     def finish(self) -> None:
         """Wait until the last checkpoint is committed.

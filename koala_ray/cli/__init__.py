@@ -6,15 +6,33 @@ import click
 
 from koala_ray import __version__
 from koala_ray.cli.cluster import cluster
-from koala_ray.cli.common import DEFAULT_OUT, DEFAULT_RECIPE, main_of, prompts_option, recipe_options, reported
+from koala_ray.cli.common import (
+    DEFAULT_OUT,
+    DEFAULT_RECIPE,
+    cost_options,
+    main_of,
+    prompts_option,
+    recipe_options,
+    reported,
+)
 from koala_ray.cli.data import fetch, ledger, preview, sample_data, sources
-from koala_ray.cli.nodes import spot_agent
+from koala_ray.cli.nodes import drill, spot_agent
 from koala_ray.cli.plan import plan
 from koala_ray.cli.recipes import recipe
 from koala_ray.cli.runs import curves
 from koala_ray.cli.stages import generate, prepare, run, train
 
-__all__ = ["DEFAULT_OUT", "DEFAULT_RECIPE", "cli", "main", "main_of", "prompts_option", "recipe_options", "reported"]
+__all__ = [
+    "DEFAULT_OUT",
+    "DEFAULT_RECIPE",
+    "cli",
+    "cost_options",
+    "main",
+    "main_of",
+    "prompts_option",
+    "recipe_options",
+    "reported",
+]
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -34,7 +52,7 @@ def cli() -> None:
 
 
 STAGES = (prepare, train, generate, run)
-AROUND = (sources, fetch, preview, ledger, sample_data, recipe, plan, curves, cluster, spot_agent)
+AROUND = (sources, fetch, preview, ledger, sample_data, recipe, plan, curves, cluster, spot_agent, drill)
 for command in STAGES + AROUND:
     cli.add_command(command)
 

@@ -1,4 +1,4 @@
-"""The command that runs on each node of a cluster."""
+"""The commands about machines that vanish: the agent on each node, and the drill."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from koala_ray.cli.common import reported
+from koala_ray.errors import KoalaError
 
 
 @click.command("spot-agent")
@@ -55,3 +56,44 @@ def spot_agent(
     say(f"watching {watched} for node {node[:12]} of {where}")
     notice = agent.run()
     return {"node": node, "notice": notice.text if notice else None, "deadline": notice.deadline if notice else None}
+
+
+@click.command()
+@click.option("--recipe", default="tiny", show_default=True, help="The recipe to train; its data is prepared first.")
+@click.option(
+    "--kills",
+    default="worker,node,driver,upload,notice",
+    show_default=True,
+    help="In this order: worker, workers_all, hang, node, driver, upload, notice, shrink.",
+)
+@click.option("--workers", default=2, show_default=True, help="Train workers, one on each node.")
+@click.option("--seed", default=0, show_default=True, help="Chooses the victims.")
+@click.option("--out", default="koala-out/drill", show_default=True, type=click.Path(), help="A folder for both runs.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe.")
+@reported
+def drill(recipe: str, kills: str, workers: int, seed: int, out: str, settings: tuple[str, ...]) -> Any:
+    """Train twice on this machine, once while machines vanish, and compare the two runs.
+
+    Starts a Ray of its own with a node for each worker. Users run it before they trust it with money.
+
+    \b
+    koala-ray drill
+    koala-ray drill --kills worker,notice --set train.zero_stage=3
+    """
+    import shutil
+
+    from koala_ray.preempt.drill import KINDS, run_drill
+    from koala_ray.preempt.machines import machines
+    from koala_ray.preempt.verdict import lines
+
+    kinds = [kind for kind in kills.split(",") if kind]
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise KoalaError(f"no such kill: {', '.join(unknown)}", where="--kills", mend=f"use {', '.join(KINDS)}")
+    shutil.rmtree(out, ignore_errors=True)
+    given = ["train.max_steps=40", "train.checkpoint_every=2", "guards.hang_seconds=20", *settings]
+    with machines(workers) as here:
+        found = run_drill(recipe, out, given, kinds, workers, seed, here)
+    for line in lines(found):
+        click.echo(line)
+    return found

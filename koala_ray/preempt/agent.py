@@ -1,7 +1,7 @@
 """The spot-notice agent: one small process on each node that tells Ray when its machine is about to be taken away.
 
 Nothing in Ray asks the clouds. The agent does, and drains its own node with the deadline: from then on Ray puts nothing
-new on it, and a training run that uses it learns of it within a second or two (:mod:`koala_ray.preempt.signals`).
+new on it, and a training run that uses it learns of it within seconds (:mod:`koala_ray.preempt.signals`).
 """
 
 from __future__ import annotations

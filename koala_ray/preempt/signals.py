@@ -1,8 +1,8 @@
 """What the first worker hears of the cluster while it trains, and what it wishes for: to save, to leave, to go on.
 
-A thread asks Ray's control store every second which machines will be taken away and how many workers the others hold.
-The wish travels to all workers in the all-reduce that each step needs anyway, so that they act on it after the same
-step.
+A thread asks Ray's control store every two seconds which machines will be taken away and how many workers the others
+hold. The wish travels to all workers in the all-reduce that each step needs anyway, so that they act on it after the
+same step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
-EVERY_SECONDS = 1.0
+EVERY_SECONDS = 2.0
 MARGIN = 1.25
 """A checkpoint is begun only if so many times what it took so far is left."""
 SETTLED_SECONDS = 10.0

@@ -8,6 +8,8 @@ checks that the rows it got are those that it should have got.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -83,6 +85,8 @@ def batches(
 ) -> Iterator[tuple[int, pa.Table]]:
     """Each step with the rows that this worker reads for it, read ahead by a task of Ray Data.
 
+    The first rows are read right here: the process of Ray's task takes seconds to start, in which training can go on.
+
     Each worker has a pipeline of its own and begins it where the run goes on, which only a worker knows: it is the
     workers who find out which checkpoint is whole. Ray Train's splitter, which would feed all of them from one
     pipeline, is set up before that, and gives a row to whoever has had the fewest.
@@ -95,18 +99,35 @@ def batches(
         workers: how many read.
         batch_rows: packed rows in a global batch.
     """
-    blocks = list(layout(first_step, last_step, rank, workers, batch_rows))
+    rows, later = read_plan(folder).rows, min(first_step + STEPS_PER_BLOCK, last_step)
+    first = (read_rows(folder, rows, rows_of(step, rank, workers, batch_rows)) for step in range(first_step, later))
+    blocks = list(layout(later, last_step, rank, workers, batch_rows))
+    if not blocks:
+        return checked(first, first_step, rank, workers, batch_rows)
     # The workers hold all CPUs: a task that asked for one (as those behind from_arrow and from_items do, too)
     # would wait for ever. And as it asks for none, Ray would start all of them at once, each in a process of its own.
     dataset = ray.data.read_datasource(
-        PlanSource(folder, read_plan(folder).rows, blocks),
+        PlanSource(folder, rows, blocks),
         num_cpus=0,
         concurrency=1,
-        override_num_blocks=max(1, len(blocks)),
+        override_num_blocks=len(blocks),
     )
     dataset.context.execution_options.preserve_order = True
     found = dataset.iter_batches(batch_size=batch_rows // workers, batch_format="pyarrow", prefetch_batches=2)
-    return checked(found, first_step, rank, workers, batch_rows)
+    return checked(chain(first, begun(iter(found))), first_step, rank, workers, batch_rows)
+
+
+def begun(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same tables, the first of which is fetched in the background from now on."""
+    pool = ThreadPoolExecutor(1)
+    first = pool.submit(next, tables)
+    pool.shutdown(wait=False)
+
+    def rest() -> Iterator[pa.Table]:
+        yield first.result()
+        yield from tables
+
+    return rest()
 
 
 def checked(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,9 @@ from koala_ray.steps import StepResult
 from koala_ray.train.retries import Retries, fault_of, refusal
 
 ROOM_SECONDS = 1.0
+"""Between two looks at the cluster while it has too little room."""
+PLACED_SECONDS = 10.0
+"""How long Ray may take to find the workers' places."""
 
 
 def fit(
@@ -26,6 +30,7 @@ def fit(
     board: Any,
     nodes: int,
     stop_at: Callable[[], float | None] = lambda: None,
+    commit_seconds: Callable[[], float] = lambda: 0.0,
     reached: Callable[[], int] = lambda: 0,
 ) -> None:
     """Run Ray Train until the last step is taken, or the money is spent.
@@ -39,6 +44,7 @@ def fit(
         board: the actor that takes the workers' records.
         nodes: machines that the workers are spread over, for the advice where memory runs out.
         stop_at: tells when the money is spent; see :class:`koala_ray.train.loop.Job`.
+        commit_seconds: tells what a checkpoint took so far.
         reached: tells how many steps have been taken.
 
     Raises:
@@ -58,6 +64,7 @@ def fit(
             "run": run,
             "last_step": last_step,
             "stop_at": stop_at(),
+            "commit_seconds": commit_seconds(),
             "nodes": nodes,
             "board": board,
         }
@@ -87,7 +94,7 @@ def wait_for_room(settings: TrainSettings, board: Any) -> int:
 
     told = False
     while True:
-        space = room(ray, settings.cpus_per_worker, settings.gpus_per_worker)
+        space = room(ray, settings.cpus_per_worker, settings.gpus_per_worker, answering=True)
         if workers := settings.workers_for(space):
             return workers
         if not told:
@@ -111,6 +118,11 @@ def trainer(folder: str, recipe: Recipe, workers: int, config: dict[str, Any]) -
     from koala_ray.train.worker import train_worker
 
     send_logs_to_file()
+    # Else a worker that doesn't answer at all, and has no other one that waits for it, counts as alive for ten minutes.
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(recipe.guards.hang_seconds)
+    # There was room a moment ago: where the workers find none, a machine is gone that Ray still counts, and it is to
+    # be counted again.
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(PLACED_SECONDS)
     settings = recipe.train
     filesystem, path = storage.arrow_filesystem(folder)
     resources = {"CPU": settings.cpus_per_worker, **({"GPU": 1} if settings.gpus_per_worker else {})}
@@ -127,6 +139,8 @@ def trainer(folder: str, recipe: Recipe, workers: int, config: dict[str, Any]) -
             name=RAY_FILES,
             storage_path=path,
             storage_filesystem=filesystem,
-            failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),  # type: ignore[call-arg]
+            failure_config=FailureConfig(  # type: ignore[call-arg]  # the stub is that of Ray Train's first version
+                max_failures=0, max_preemption_failures=0, controller_failure_limit=0
+            ),
         ),
     )

@@ -37,6 +37,8 @@ class Attempt:
     """Steps taken when it was last heard of."""
     ended: Ended | None = None
     """None while it runs, and for ever if it was killed."""
+    repeated_steps: int = 0
+    """Steps that an earlier attempt, or this one before its workers were lost, had taken already."""
     seconds: dict[Kind, float] = field(default_factory=dict)
     """What the time went to, as far as known; ``repeated`` are steps that an earlier attempt had taken already."""
     longest_checkpoint: float = 0.0

@@ -126,6 +126,7 @@ class Meter:
         attempt = self._attempt
         if record["step"] <= self._furthest:
             attempt.add("repeated", record["seconds"])
+            attempt.repeated_steps += 1
         else:
             attempt.add("training", record["seconds"] - record["data_wait"])
             attempt.add("data_wait", record["data_wait"])
@@ -158,6 +159,10 @@ class Meter:
         self._alive()
         return sum(attempt.hours for attempt in self._attempts) * 3600
 
+    def commit_seconds(self) -> float:
+        """What the longest checkpoint of all attempts took, in seconds; 0 if none was written yet."""
+        return max(attempt.longest_checkpoint for attempt in self._attempts)
+
     def stop_at(self) -> float | None:
         """When the run must stop (seconds since 1970), so that its last checkpoint is still within the budget.
 
@@ -167,7 +172,7 @@ class Meter:
         spent = self.dollars()
         if not self._cost.budget or not hourly or spent is None:
             return None
-        written = max(attempt.longest_checkpoint for attempt in self._attempts) or self._checkpoint_seconds
+        written = self.commit_seconds() or self._checkpoint_seconds
         left = (self._cost.budget - spent) / hourly * 3600
         return self._attempt.heartbeat.timestamp() + left - written - self._step_seconds()
 

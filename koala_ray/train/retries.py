@@ -15,6 +15,8 @@ from koala_ray.recipe import RetrySettings
 
 Kind = Literal["error", "loss", "preemption", "left"]
 KINDS: tuple[Kind, ...] = ("error", "loss", "preemption", "left")
+NOT_PLACED = ("WorkerGroupStartupTimeoutError", "WorkerGroupStartupFailedError", "InsufficientClusterResourcesError")
+"""What Ray Train raises, by names of its own, where a machine that was counted on is gone."""
 LONGEST_WAIT = 300.0
 """Seconds between two starts at most."""
 
@@ -66,6 +68,8 @@ def fault_of(error: BaseException) -> Fault:
     found = causes(error)
     if any(isinstance(one, LeftMachines) for one in found):
         return Fault("left", "the workers left their machines")
+    if any(type(one).__name__ in NOT_PLACED for one in found):
+        return Fault("left", "the machines that the workers were meant for are gone")
     if any(isinstance(one, PreemptionError) or getattr(one, "preempted", False) for one in found):
         return Fault("preemption", "a machine was taken away")
     lost = [one for one in found if isinstance(one, LostWorker)]
@@ -109,6 +113,8 @@ class Retries:
             RuntimeError: it isn't worth it, and why.
         """
         self.counts[fault.kind] += 1
+        if fault.kind == "left":
+            return 0.0
         count, limit = self.counts[fault.kind], self._limit(fault.kind)
         if fault.kind == "error" and self._failed_at.get(fault.text) == step:
             raise RuntimeError(f"training failed twice after step {step} with the same error: {fault.text}")

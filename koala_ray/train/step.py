@@ -89,7 +89,7 @@ def _build(
     identity: dict[str, Any],
     resumed: dict[str, Any],
 ) -> dict[str, Any]:
-    from koala_ray.train.curves import curves_page, curves_png
+    from koala_ray.train.curves import curves_page, curves_png, last_figures
     from koala_ray.train.fit import fit
     from koala_ray.train.ledger import Ended
     from koala_ray.train.meter import Meter
@@ -117,7 +117,7 @@ def _build(
             return records[-1]["step"] if records else 0
 
         with watch(folder, records, last_step, meter, sinks) as board:
-            fit(folder, recipe, tokens, last_step, identity, board, nodes, meter.stop_at, reached)
+            fit(folder, recipe, tokens, last_step, identity, board, nodes, meter.stop_at, meter.commit_seconds, reached)
         steps_taken = committed_steps(folder)
         ended = "finished" if steps_taken == last_step else "budget"
     finally:
@@ -137,30 +137,9 @@ def _build(
     storage.write_atomic(storage.join(folder, CURVES), curves_png({recipe.name: records}))
     storage.write_atomic(storage.join(folder, PAGE), curves_page({recipe.name: records}).encode())
     dollars = meter.dollars()
-    return figures(records, last_step) | {
+    return last_figures(records) | {
         "dollars": None if dollars is None else round(dollars, 4),
         "train_seconds": round(meter.seconds(), 2),
-    }
-
-
-def figures(records: list[dict[str, Any]], last_step: int) -> dict[str, Any]:
-    """What the records of a finished run come to."""
-    steps = [record for record in records if record["kind"] == "step"]
-    evaluations = [record for record in records if record["kind"] == "evaluation"]
-    busy = sum(record["seconds"] for record in steps)
-    tokens = sum(record["tokens"] for record in steps)
-    return {
-        "steps": last_step,
-        "loss_first": steps[0]["loss"] if steps else None,
-        "loss_last": steps[-1]["loss"] if steps else None,
-        "heldout_loss_first": evaluations[0]["heldout_loss"] if evaluations else None,
-        "heldout_loss_last": evaluations[-1]["heldout_loss"] if evaluations else None,
-        "heldout_groups": evaluations[-1]["groups"] if evaluations else {},
-        "tokens": tokens,
-        "learnt_tokens": sum(record["learnt"] for record in steps),
-        "tokens_per_second": round(tokens / busy, 1) if busy else None,
-        "data_wait": round(sum(record["data_wait"] for record in steps) / busy, 5) if busy else None,
-        "incidents": sum(record["kind"] == "incident" for record in records),
     }
 
 

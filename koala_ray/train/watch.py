@@ -16,7 +16,7 @@ from koala_ray.checkpoint.manifest import RECORDS, format_records
 from koala_ray.progress import Progress, clock
 from koala_ray.train.meter import Meter
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 1.0
 
 
 @contextmanager
@@ -43,34 +43,19 @@ def watch(
         bar.start_at(first_step)
         bar.update(first_step, "starting the workers")
 
+        look = _Look(folder, records, last_step, meter, sinks, board, bar)
+
         def poll() -> None:
-            place, unsaved = 0, False
+            failing = False
             while True:
                 ended = done.wait(POLL_SECONDS)
-                for message in ray.get(board.since.remote(place)):
-                    place += 1
-                    if message["kind"] == "phase":
-                        bar.update(bar.done, message["text"])
-                        continue
-                    if message["kind"] in ("notice", "checkpoint"):
-                        if text := news(message):
-                            bar.remark(text)
-                        meter.record(message)
-                        unsaved = True
-                        continue
-                    records.append(message)
-                    unsaved |= message["kind"] == "incident"  # no checkpoint follows one that ends the run
-                    meter.record(message)
-                    status = meter.status(last_step)
-                    for sink in sinks:
-                        sink.write(message, status)
-                    show(message, status, bar)
-                meter.beat()
-                if unsaved:
-                    storage.write_atomic(storage.join(folder, RECORDS), format_records(records))
-                    for sink in sinks:
-                        sink.flush()
-                    unsaved = False
+                try:
+                    look()
+                    failing = False
+                except Exception as error:  # training goes on by itself; what is missed is in its checkpoints
+                    if not failing:
+                        bar.remark(f"the run's figures can't be followed, trying on: {error}")
+                    failing = True
                 if ended:
                     return
 
@@ -84,6 +69,55 @@ def watch(
             for sink in sinks:
                 sink.close()
     ray.kill(board)
+
+
+class _Look:
+    """Takes what is new on the board."""
+
+    def __init__(
+        self,
+        folder: str,
+        records: list[dict[str, Any]],
+        last_step: int,
+        meter: Meter,
+        sinks: Sequence[Any],
+        board: Any,
+        bar: Progress,
+    ) -> None:
+        self._folder, self._records, self._last_step = folder, records, last_step
+        self._meter, self._sinks, self._board, self._bar = meter, sinks, board, bar
+        self._place, self._unsaved = 0, False
+
+    def __call__(self) -> None:
+        import ray
+
+        for message in ray.get(self._board.since.remote(self._place)):
+            self._place += 1
+            self._take(message)
+        self._meter.beat()
+        if self._unsaved:
+            storage.write_atomic(storage.join(self._folder, RECORDS), format_records(self._records))
+            for sink in self._sinks:
+                sink.flush()
+            self._unsaved = False
+
+    def _take(self, message: dict[str, Any]) -> None:
+        kind = message["kind"]
+        if kind == "phase":
+            self._bar.update(self._bar.done, message["text"])
+        elif kind in ("notice", "checkpoint"):
+            if text := news(message):
+                self._bar.remark(text)
+            self._meter.record(message)
+            self._unsaved = True
+        else:
+            self._records.append(message)
+            self._unsaved |= kind == "incident"  # no checkpoint follows one that ends the run
+            self._meter.record(message)
+            status = self._meter.status(self._last_step)
+            for sink in self._sinks:
+                sink.write(message, status)
+            show(message, status, self._bar)
 
 
 def news(message: dict[str, Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -24,8 +23,8 @@ def train_worker(config: dict[str, Any]) -> None:
     Args:
         config: ``recipe`` (as YAML-able values), ``workers`` (how many there are now), ``tokens`` (the token step's
             folder), ``folder`` (the train step's), ``run`` (see :class:`koala_ray.checkpoint.manifest.Manifest`),
-            ``last_step``, ``stop_at`` (see :class:`koala_ray.train.loop.Job`), ``nodes``, ``board`` (see
-            :mod:`koala_ray.train.board`).
+            ``last_step``, ``stop_at`` (see :class:`koala_ray.train.loop.Job`), ``commit_seconds`` (what a checkpoint
+            took before), ``nodes``, ``board`` (see :mod:`koala_ray.train.board`).
 
     Raises:
         KoalaError: a guard stopped the run, a worker waited too long for another one, or memory ran out.
@@ -63,6 +62,7 @@ def _train(config: dict[str, Any], recipe: Recipe, wanted: TrainSettings) -> Non
     from koala_ray.train.loop import Job, run
     from koala_ray.train.model import load_model
     from koala_ray.train.retries import LeftMachines
+    from koala_ray.train.wishes import wisher
 
     quiet_transformers()
     settings = recipe.train
@@ -82,7 +82,7 @@ def _train(config: dict[str, Any], recipe: Recipe, wanted: TrainSettings) -> Non
 
     def post(found: dict[str, Any]) -> None:
         if rank == 0:
-            records.append(plain(found))
+            records.append(plain({**found, "time": round(time.time(), 3)}))
             tell(records[-1])
 
     say("loading the model")
@@ -94,7 +94,8 @@ def _train(config: dict[str, Any], recipe: Recipe, wanted: TrainSettings) -> Non
     records += restored.records
     guards = Guards.from_state(recipe.guards, restored.guards or {})
     gate = arm(engine, guards, storage.join(folder, RECORDS))
-    saver = Saver(engine, folder, settings, config["run"], recipe.guards.hang_seconds, tell)
+    patience, known = recipe.guards.hang_seconds, config["commit_seconds"]
+    saver = Saver(engine, folder, settings, config["run"], patience, known, tell)
     shards = storage.join(config["tokens"], "train")
     plan = read_plan(shards)
     job = Job(
@@ -138,7 +139,7 @@ def _train(config: dict[str, Any], recipe: Recipe, wanted: TrainSettings) -> Non
             evaluate_now,
             checkpoint,
             lambda: saver.seconds,
-            wisher(wanted, tell, saver),
+            wisher(wanted, recipe.cost, config["nodes"], tell, saver),
         )
         steps_taken = ended.steps_taken
         if ended.wish is not Wish.FLEE:
@@ -149,37 +150,6 @@ def _train(config: dict[str, Any], recipe: Recipe, wanted: TrainSettings) -> Non
     if steps_taken == job.last_step:
         say("writing the model")
         export(engine, recipe.model.base, storage.join(folder, "model"), settings.zero_stage)
-
-
-def wisher(settings: TrainSettings, tell: Callable[[dict[str, Any]], None], saver: Any) -> Callable[[float], Wish]:
-    """What the first worker asks before each step; every worker must call it, since it needs to know their nodes."""
-    import ray
-
-    from koala_ray.preempt.signals import Decider, Signals, Situation, explain
-    from koala_ray.session import draining_nodes, room
-    from koala_ray.train.reduce import gather_from_workers
-
-    nodes = set(gather_from_workers(ray.get_runtime_context().get_node_id()))
-
-    def look() -> Situation:
-        deadlines = [deadline for node, deadline in draining_nodes().items() if node in nodes]
-        held = settings.workers_for(room(ray, settings.cpus_per_worker, settings.gpus_per_worker))
-        return Situation(min(deadlines, default=None), held)
-
-    if ray.train.get_context().get_world_rank() != 0:
-        return lambda step_seconds: Wish.NOTHING
-    workers = ray.train.get_context().get_world_size()
-    signals = Signals(look, Situation(None, workers))
-    decider = Decider(workers, settings.min_workers or settings.workers)
-
-    def wish(step_seconds: float) -> Wish:
-        situation = signals.situation
-        found = decider.wish(situation, time.time(), step_seconds, saver.seconds)
-        if found is not Wish.NOTHING:
-            tell({"kind": "notice", "text": explain(found, situation)})
-        return found
-
-    return wish
 
 
 def start_record(engine: Any, recipe: Recipe, first_step: int, workers: int, heldout: list[pa.Table]) -> dict[str, Any]:

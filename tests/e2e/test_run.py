@@ -77,6 +77,7 @@ def test_the_model_is_a_hugging_face_folder_that_was_trained(loop):
     assert model.state_dict().keys() == base.state_dict().keys()
     assert not torch.equal(model.lm_head.weight, base.lm_head.weight)
     assert model.config.use_cache
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
 
 
 def test_the_page_shows_both_models(loop):

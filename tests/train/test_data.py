@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from koala_ray.tokens.shards import Dialogues, write_shards
-from koala_ray.train.data import STEPS_PER_BLOCK, PlanSource, checked, layout, read_rows, rows_of
+from koala_ray.train.data import STEPS_PER_BLOCK, PlanSource, batches, begun, checked, layout, read_rows, rows_of
 
 
 @st.composite
@@ -76,6 +77,23 @@ def test_a_worker_stops_at_rows_that_are_not_its_own(shards):
     assert (step, table["gidx"].to_pylist()) == (0, [0, 1])
     with pytest.raises(RuntimeError, match=r"step 1, worker 0: got rows \[4, 3\], the plan says \[2, 3\]"):
         next(stream)
+
+
+def test_a_run_of_a_few_steps_needs_no_pipeline(shards):
+    found = list(batches(shards, 0, 3, rank=1, workers=2, batch_rows=2))
+    assert [(step, table["gidx"].to_pylist()) for step, table in found] == [(0, [1]), (1, [3]), (2, [5])]
+
+
+def test_the_first_table_is_fetched_before_it_is_asked_for():
+    fetched = threading.Event()
+
+    def tables():
+        fetched.set()
+        yield from "abc"
+
+    found = begun(tables())
+    assert fetched.wait(10)
+    assert list(found) == ["a", "b", "c"]
 
 
 def test_a_run_that_is_done_needs_no_block():

@@ -9,7 +9,7 @@ from ray.train import PreemptionError, PreemptionInfo, WorkerGroupError
 from koala_ray.errors import KoalaError
 from koala_ray.recipe import RetrySettings
 from koala_ray.train.guards import explain_hang
-from koala_ray.train.retries import LONGEST_WAIT, Fault, Retries, fault_of, refusal
+from koala_ray.train.retries import LONGEST_WAIT, Fault, LeftMachines, Retries, fault_of, refusal
 
 ERROR = Fault("error", "ValueError: no")
 LOSS = Fault("loss", "worker 1 vanished")
@@ -69,6 +69,16 @@ def test_preemptions_are_without_a_limit():
     retries = Retries(RetrySettings(errors=0, losses=0))
     for _ in range(1000):
         retries.judge(Fault("preemption", ""), 1, 0)
+
+
+def test_where_the_workers_left_or_found_no_place_nothing_is_counted():
+    from ray.train import ControllerError
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+
+    assert fault_of(ControllerError(WorkerGroupStartupTimeoutError(2))).kind == "left"
+    left = fault_of(WorkerGroupError("…", {0: LeftMachines(), 1: LeftMachines()}))
+    retries = Retries(RetrySettings(errors=0, losses=0, wait_seconds=10))
+    assert [retries.judge(left, 3, 0) for _ in range(5)] == [0.0] * 5
 
 
 def test_the_wait_doubles_until_something_is_committed():

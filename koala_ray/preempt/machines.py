@@ -1,0 +1,127 @@
+"""Several Ray nodes on this machine, each of which can vanish: what a drill and the chaos tests take for machines."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from koala_ray.quiet import set_switches
+
+STORE_BYTES = 100 << 20
+TRAIN_WORKER = "ray::RayTrainWorker"
+"""How the processes of Ray Train's workers are called."""
+
+
+class Machines:
+    """A head node without CPUs, which is never taken away, and nodes that come and go."""
+
+    def __init__(self, cluster: Any, cpus: int) -> None:
+        self._cluster, self._cpus = cluster, cpus
+        self.address: str = cluster.address
+        self.dashboard = f"http://{cluster.head_node.webui_url}"
+        """Where jobs are submitted, if it was asked for."""
+        self.nodes: list[Any] = []
+        self._agents: list[subprocess.Popen[bytes]] = []
+
+    def add(self) -> Any:
+        """One more node."""
+        node = self._cluster.add_node(num_cpus=self._cpus, object_store_memory=STORE_BYTES)
+        self.nodes.append(node)
+        return node
+
+    def lose(self, node: Any) -> None:
+        """Kill all processes of a node at once, as if the machine had been switched off."""
+        raylet = psutil.Process(_raylet(node))
+        for process in [*raylet.children(recursive=True), raylet]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.nodes.remove(node)
+        self._cluster.remove_node(node, allow_graceful=False)
+
+    def train_workers(self, node: Any | None = None) -> list[psutil.Process]:
+        """The processes of Ray Train's workers, on a node or on all of them."""
+        found = []
+        for one in [node] if node else self.nodes:
+            with suppress(psutil.NoSuchProcess):
+                for process in psutil.Process(_raylet(one)).children(recursive=True):
+                    with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                        if " ".join(process.cmdline()).startswith(TRAIN_WORKER):
+                            found.append(process)
+        return found
+
+    def working_nodes(self) -> list[Any]:
+        """The nodes that have a train worker."""
+        return [node for node in self.nodes if self.train_workers(node)]
+
+    def start_agent(self, node: Any, file: Path) -> subprocess.Popen[bytes]:
+        """The real spot-notice agent of a node, which takes a file's appearance for a notice."""
+        command = [sys.executable, "-m", "koala_ray", "spot-agent", "--cloud", "none", "--file", str(file)]
+        command += ["--every", "0.5", "--address", self.address, "--node-id", node.node_id]
+        agent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._agents.append(agent)
+        return agent
+
+    def close(self) -> None:
+        """End everything."""
+        for agent in self._agents:
+            agent.kill()
+            agent.wait()
+        for process in self.train_workers():
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGCONT)
+        self._cluster.shutdown()
+
+
+def _raylet(node: Any) -> int:
+    return int(node.all_processes["raylet"][0].process.pid)
+
+
+@contextmanager
+def machines(count: int, cpus: int = 1, dashboard: bool = False) -> Iterator[Machines]:
+    """A cluster of so many machines on this one, ended afterwards.
+
+    The environment then has what a process needs to reach it, but its address.
+
+    Args:
+        count: nodes besides the head.
+        cpus: CPUs that each gives away.
+        dashboard: with the dashboard and its job API.
+    """
+    from koala_ray.cluster.token import auth_environment, loopback_environment
+
+    set_switches()
+    os.environ.update(auth_environment() | loopback_environment())
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 0, "include_dashboard": dashboard, "object_store_memory": STORE_BYTES}
+    cluster = Cluster(initialize_head=True, head_node_args={**head, "node_ip_address": "127.0.0.1"})
+    here = Machines(cluster, cpus)
+    try:
+        for _ in range(count):
+            here.add()
+        yield here
+    finally:
+        here.close()
+
+
+def wait_for(happened: Any, seconds: float, what: str, every: float = 0.02) -> Any:
+    """Wait until a function gives something true, and give that.
+
+    Raises:
+        TimeoutError: it didn't in time.
+    """
+    until = time.monotonic() + seconds
+    while not (found := happened()):
+        if time.monotonic() > until:
+            raise TimeoutError(f"{what}: not within {seconds:g} s")
+        time.sleep(every)
+    return found
