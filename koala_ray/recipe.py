@@ -275,6 +275,8 @@ class RetrySettings(Settings):
     """Errors in the code or its libraries; one that comes again at the same step ends the run."""
     losses: NaturalInt = 100
     """Workers or machines that vanish, or hang."""
+    settle_seconds: Annotated[float, Field(ge=0)] = 10.0
+    """How long new machines must have been there before a run grows onto them: some come and go."""
     wait_seconds: Annotated[float, Field(ge=0)] = 5.0
     """Before the second start without a checkpoint in between; doubles each time, up to five minutes."""
 

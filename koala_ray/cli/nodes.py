@@ -91,7 +91,8 @@ def drill(recipe: str, kills: str, workers: int, seed: int, out: str, settings: 
     if unknown:
         raise KoalaError(f"no such kill: {', '.join(unknown)}", where="--kills", mend=f"use {', '.join(KINDS)}")
     shutil.rmtree(out, ignore_errors=True)
-    given = ["train.max_steps=40", "train.checkpoint_every=2", "guards.hang_seconds=20", *settings]
+    given = ["train.max_steps=40", "train.checkpoint_every=2", "guards.hang_seconds=20", "retries.settle_seconds=3"]
+    given += settings
     with machines(workers) as here:
         found = run_drill(recipe, out, given, kinds, workers, seed, here)
     for line in lines(found):

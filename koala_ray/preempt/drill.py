@@ -107,17 +107,19 @@ class Kill:
 class Drill:
     """Disturbs one run."""
 
-    def __init__(self, machines: Machines, arm: Arm, out: str, seed: int, folder: str) -> None:
+    def __init__(self, machines: Machines, arm: Arm, out: str, count: int, seed: int, folder: str) -> None:
         """Prepare it.
 
         Args:
             machines: that the run uses, and that vanish.
             arm: the run.
             out: the folder or URI that it writes to.
+            count: its workers.
             seed: chooses the victims.
             folder: a local one for the notices.
         """
         self._machines, self._arm, self._out, self._folder = machines, arm, out, folder
+        self._count = count
         self._random = random.Random(seed)
         self.kills: list[Kill] = []
 
@@ -208,13 +210,19 @@ class Drill:
 
     def _shrink(self, kill: Kill) -> None:
         """Lose a node for good, go on with fewer workers, and with all again once a new node has come."""
-        full = len(self._workers())
+        full = self._count
+        self._wait_for_workers(full)  # an earlier kill may have left fewer
+        kill.time, kill.safe = time.time(), self.safe()
         self._machines.lose(self._random.choice(self._machines.working_nodes()))
-        self._wait_for_steps(kill.safe + 3)
+        self._wait_for_steps(kill.safe + 1)
+        self._wait_for_workers(full - 1)
         kill.detail = f"{full} workers, then {len(self._workers())}"
         self._machines.add()
-        wait_for(lambda: len(self._machines.train_workers()) == full, PATIENCE, "all workers again")
+        self._wait_for_workers(full)
         kill.detail += f", then {full}"
+
+    def _wait_for_workers(self, count: int) -> None:
+        wait_for(lambda: len(self._machines.train_workers()) == count, PATIENCE, f"{count} workers", every=0.2)
 
 
 KINDS = ("worker", "workers_all", "hang", "node", "driver", "upload", "notice", "shrink")
@@ -258,7 +266,7 @@ def run_drill(
         if folder.is_dir() and not folder.name.startswith("train-"):
             storage.copy_from_local(folder, f"{arms['disturbed']}/{folder.name}")
     disturbed = Arm([*command, arms["disturbed"]], env)
-    drill = Drill(machines, disturbed, arms["disturbed"], seed, out)
+    drill = Drill(machines, disturbed, arms["disturbed"], count, seed, out)
     drill.run(kinds, quiet.figures["steps"])
     from koala_ray.preempt.verdict import verdict
 

@@ -17,8 +17,6 @@ from enum import IntEnum
 EVERY_SECONDS = 2.0
 MARGIN = 1.25
 """A checkpoint is begun only if so many times what it took so far is left."""
-SETTLED_SECONDS = 10.0
-"""How long new machines must have been there before the workers are started again on them: some come and go."""
 
 
 class Wish(IntEnum):
@@ -48,8 +46,8 @@ class Situation:
 class Decider:
     """Turns what is heard into wishes. Pure: it is told the time."""
 
-    def __init__(self, workers: int, fewest: int) -> None:
-        self._workers, self._fewest = workers, fewest
+    def __init__(self, workers: int, fewest: int, settle_seconds: float) -> None:
+        self._workers, self._fewest, self._settle_seconds = workers, fewest, settle_seconds
         self._more_since: float | None = None
         self._saved_for: float | None = None
         self._saved_last = False
@@ -86,7 +84,7 @@ class Decider:
             return Wish.NOTHING
         if self._more_since is None:
             self._more_since = now
-        return Wish.LEAVE if now - self._more_since >= SETTLED_SECONDS else Wish.NOTHING
+        return Wish.LEAVE if now - self._more_since >= self._settle_seconds else Wish.NOTHING
 
 
 class Signals:

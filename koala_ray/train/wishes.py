@@ -11,16 +11,22 @@ import ray.train
 
 from koala_ray.plan.hardware import assumption
 from koala_ray.preempt.signals import Decider, Signals, Situation, Wish, explain
-from koala_ray.recipe import CostSettings, TrainSettings
+from koala_ray.recipe import Recipe
 from koala_ray.session import draining_nodes, room
 from koala_ray.train.pace import Pace
 from koala_ray.train.reduce import gather_from_workers
 
 
-def wisher(
-    settings: TrainSettings, cost: CostSettings, nodes: int, tell: Callable[[dict[str, Any]], None], saver: Any
-) -> Callable[[float], Wish]:
-    """What the first worker asks before each step; every worker must call it, since it needs to know their nodes."""
+def wisher(recipe: Recipe, nodes: int, tell: Callable[[dict[str, Any]], None], saver: Any) -> Callable[[float], Wish]:
+    """What the first worker asks before each step; every worker must call it, since it needs to know their nodes.
+
+    Args:
+        recipe: with the workers that the run wants, however many there are now.
+        nodes: machines that the run holds.
+        tell: takes what a person should know.
+        saver: writes the checkpoints, and knows what they cost.
+    """
+    settings, cost = recipe.train, recipe.cost
     ours = gather_from_workers(ray.get_runtime_context().get_node_id())
 
     def look() -> Situation:
@@ -34,7 +40,7 @@ def wisher(
         return lambda step_seconds: Wish.NOTHING
     workers = ray.train.get_context().get_world_size()
     signals = Signals(look, Situation(None, workers))
-    decider = Decider(workers, settings.min_workers or settings.workers)
+    decider = Decider(workers, settings.min_workers or settings.workers, recipe.retries.settle_seconds)
     hazard = assumption("hazard_per_node_hour").value if cost.hazard is None else cost.hazard
     pace = Pace(settings.checkpoint_minutes, hazard * nodes, time.time())
     counted = 0

@@ -13,7 +13,7 @@ import pyarrow as pa
 from koala_ray import storage
 from koala_ray.errors import KoalaError
 from koala_ray.preempt.signals import Wish
-from koala_ray.recipe import Recipe, TrainSettings
+from koala_ray.recipe import Recipe
 from koala_ray.tokens.shards import read_plan
 
 
@@ -38,13 +38,13 @@ def train_worker(config: dict[str, Any]) -> None:
     from koala_ray.train.oom import explain_oom
 
     try:
-        _train(config, recipe, wanted.train)
+        _train(config, recipe, wanted)
     except Exception as error:
         told = explain_oom(error, recipe, config["nodes"]) or explain_hang(error, recipe.guards.hang_seconds)
         raise (told or error) from error
 
 
-def _train(config: dict[str, Any], recipe: Recipe, wanted: TrainSettings) -> None:
+def _train(config: dict[str, Any], recipe: Recipe, wanted: Recipe) -> None:
     import ray.train
     import torch
 
@@ -139,7 +139,7 @@ def _train(config: dict[str, Any], recipe: Recipe, wanted: TrainSettings) -> Non
             evaluate_now,
             checkpoint,
             lambda: saver.seconds,
-            wisher(wanted, recipe.cost, config["nodes"], tell, saver),
+            wisher(wanted, config["nodes"], tell, saver),
         )
         steps_taken = ended.steps_taken
         if ended.wish is not Wish.FLEE:

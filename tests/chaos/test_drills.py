@@ -11,15 +11,15 @@ from koala_ray.preempt.machines import machines
 
 SHORT = [
     "train.max_steps=24", "train.checkpoint_every=2", "train.micro_rows=1", "train.heldout_rows=0",
-    "train.dropout=0.1", "guards.hang_seconds=15", "report.tensorboard=false",
+    "train.dropout=0.1", "guards.hang_seconds=15", "retries.settle_seconds=1", "report.tensorboard=false",
 ]  # fmt: skip
 KILLS = ("worker", "workers_all", "hang", "node", "driver", "upload", "notice")
 EACH = 3
 """Kills in a run."""
 
 
-def disturbed(tmp_path, workers: int, stage: int, kinds: list[str], seed: int) -> dict:
-    settings = [*SHORT, f"train.zero_stage={stage}"]
+def disturbed(tmp_path, workers: int, stage: int, kinds: list[str], seed: int, *more: str) -> dict:
+    settings = [*SHORT, f"train.zero_stage={stage}", *more]
     with machines(workers) as here:
         return run_drill("tiny", str(tmp_path), settings, kinds, workers, seed, here)
 
@@ -31,10 +31,10 @@ def check(found: dict) -> None:
     assert found["wasted_steps"] <= 4 * len(found["kills"])
 
 
-@pytest.mark.ray
+@pytest.mark.chaos
 def test_a_notice_and_a_machine_that_comes_back_later(tmp_path):
-    """The handful that ``make test`` runs: the real agent, a restart elsewhere, fewer workers and more again."""
-    found = disturbed(tmp_path, 2, 2, ["notice", "shrink"], seed=0)
+    """The real agent, a restart elsewhere, fewer workers and more again."""
+    found = disturbed(tmp_path, 2, 2, ["notice", "shrink"], 0, "train.max_steps=48", "train.epochs=4")
     check(found)
     assert found["loss_max_relative_difference"] <= 1e-4
     assert found["kills"][0]["detail"].startswith("the workers left after")

@@ -16,7 +16,10 @@ from koala_ray.preempt.machines import machines
 from koala_ray.preempt.verdict import verdict
 
 pytestmark = pytest.mark.chaos
-SETTINGS = ["train.workers=[1,2]", "train.max_steps=40", "train.checkpoint_every=2", "train.zero_stage=2"]
+SETTINGS = [
+    "train.workers=[1,2]", "train.max_steps=60", "train.epochs=4", "train.checkpoint_every=2", "train.zero_stage=2",
+    "retries.settle_seconds=1",
+]  # fmt: skip
 BIN = Path(sys.executable).parent
 
 
@@ -52,8 +55,8 @@ def test_a_submitted_job_outlives_notice_node_driver_and_a_shrink(tmp_path, s3_e
         quiet.start()
         quiet.finish(600)
         disturbed = job(f"{bucket}/disturbed", env)
-        drill = Drill(here, disturbed, f"{bucket}/disturbed", 0, str(tmp_path))
-        drill.run(["notice", "node", "driver", "shrink"], 40)
+        drill = Drill(here, disturbed, f"{bucket}/disturbed", 2, 0, str(tmp_path))
+        drill.run(["notice", "node", "driver", "shrink"], 60)
         found = verdict(quiet.figures, disturbed.figures, drill.kills, disturbed.printed)
     assert found["row_ids_equal"]
     assert found["rows_lost"] == found["rows_repeated"] == 0
