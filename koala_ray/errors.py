@@ -25,15 +25,19 @@ class KoalaError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Ray pickles errors that cross a process border; keyword arguments need help there.
-        return (_rebuild, (self.error, self.where, self.mend))
+        return (_rebuild, (type(self), self.error, self.where, self.mend))
 
     def as_json(self) -> dict[str, Any]:
         """The machine-readable form: ``{"error", "where", "mend"}``."""
         return {"error": self.error, "where": self.where, "mend": self.mend}
 
 
-def _rebuild(error: str, where: str, mend: str) -> KoalaError:
-    return KoalaError(error, where=where, mend=mend)
+def _rebuild(kind: type[KoalaError], error: str, where: str, mend: str) -> KoalaError:
+    return kind(error, where=where, mend=mend)
+
+
+class StorageFailure(KoalaError):
+    """An object store that can't be used now; it may be back in a minute."""
 
 
 class KoalaErrors(KoalaError):

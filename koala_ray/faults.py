@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any, cast
 
-from koala_ray.errors import KoalaError
+from koala_ray.errors import KoalaError, StorageFailure
 
 ATTEMPTS = 5
 """How often one request to S3 is sent at most, unless ``AWS_MAX_ATTEMPTS`` is set."""
@@ -56,7 +56,7 @@ def refuse_failing(uri: str) -> Iterator[None]:
             raise
         # Where s3fs made an OSError of the server's answer, that answer is its cause.
         said = " ".join(str(error if client else error.__cause__ or error).split())
-        raise KoalaError(
+        raise StorageFailure(
             f"this storage can't be used: {said or type(error).__name__}",
             where=uri,
             mend="check the credentials (AWS_ACCESS_KEY_ID, AWS_PROFILE, …), AWS_ENDPOINT_URL and the network, "

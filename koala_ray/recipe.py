@@ -274,7 +274,7 @@ class RetrySettings(Settings):
     errors: NaturalInt = 2
     """Errors in the code or its libraries; one that comes again at the same step ends the run."""
     losses: NaturalInt = 100
-    """Workers or machines that vanish, or hang."""
+    """Workers or machines that vanish, or hang; a storage that fails."""
     settle_seconds: Annotated[float, Field(ge=0)] = 10.0
     """How long new machines must have been there before a run grows onto them: some come and go."""
     wait_seconds: Annotated[float, Field(ge=0)] = 5.0

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,27 @@ def golden_dialogues() -> dict[str, list[Turn]]:
     """The dialogues of the golden file, as turns."""
     cases = json.loads((GOLDEN / "template.json").read_text(encoding="utf-8"))
     return {name: [Turn(**turn) for turn in case["turns"]] for name, case in cases.items()}
+
+
+@pytest.fixture(scope="module")
+def one_worker(tmp_path_factory) -> Iterator[None]:
+    """A process group of this process alone, under which DeepSpeed runs on the CPU."""
+    import torch
+    import torch.distributed as dist
+    from deepspeed.ops import __compatible_ops__ as ops
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DS_ACCELERATOR", "cpu")
+        patch.setenv("LOCAL_RANK", "0")
+        patch.setitem(ops, "deepspeed_shm_comm", False)  # it would be compiled first
+        # DeepSpeed remembers its groups for good: what is there already is taken, and stays.
+        if not dist.is_initialized():
+            meet = tmp_path_factory.mktemp("group") / "meet"
+            dist.init_process_group("gloo", init_method=f"file://{meet}", rank=0, world_size=1)
+        yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import Any
 
 from koala_ray import storage
 from koala_ray.checkpoint.manifest import RAY_FILES, committed_steps
-from koala_ray.errors import KoalaError
+from koala_ray.errors import KoalaError, StorageFailure
 from koala_ray.recipe import Recipe, TrainSettings
 from koala_ray.session import log_folder, room
 from koala_ray.steps import StepResult
@@ -77,12 +77,20 @@ def fit(
                 raise refused from error
             fault = fault_of(error)
             try:
-                wait = retries.judge(fault, reached(), committed_steps(folder))
+                wait = retries.judge(fault, reached(), _committed(folder))
             except RuntimeError as enough:
                 raise RuntimeError(f"{enough}; the workers' logs: {log_folder()}") from error
             if fault.kind != "left":
                 board.post.remote({"kind": "notice", "text": f"{fault.text}: starting the workers again"})
             time.sleep(wait)
+
+
+def _committed(folder: str) -> int:
+    """Steps that are safe in a checkpoint; -1 if the storage can't be asked."""
+    try:
+        return committed_steps(folder)
+    except StorageFailure:
+        return -1
 
 
 def wait_for_room(settings: TrainSettings, board: Any) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from koala_ray.errors import KoalaError
+from koala_ray.errors import KoalaError, StorageFailure
 from koala_ray.recipe import RetrySettings
 
 Kind = Literal["error", "loss", "preemption", "left"]
@@ -53,8 +53,12 @@ def causes(error: BaseException | None) -> list[BaseException]:
 
 
 def refusal(error: BaseException) -> KoalaError | None:
-    """The KoalaError that a worker raised, if that is what ended the workers: starting again would end alike."""
-    return next((one for one in causes(error) if isinstance(one, KoalaError)), None)
+    """The KoalaError that a worker raised, if that is what ended the workers: starting again would end alike.
+
+    A storage that fails is none: it may be back.
+    """
+    found = (one for one in causes(error) if isinstance(one, KoalaError) and not isinstance(one, StorageFailure))
+    return next(found, None)
 
 
 def fault_of(error: BaseException) -> Fault:
@@ -72,6 +76,9 @@ def fault_of(error: BaseException) -> Fault:
         return Fault("left", "the machines that the workers were meant for are gone")
     if any(isinstance(one, PreemptionError) or getattr(one, "preempted", False) for one in found):
         return Fault("preemption", "a machine was taken away")
+    storage = [one for one in found if isinstance(one, StorageFailure)]
+    if storage:
+        return Fault("loss", f"{storage[0].error} ({storage[0].where})")
     lost = [one for one in found if isinstance(one, LostWorker)]
     if lost:
         return Fault("loss", str(lost[0]))

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 from faulty_s3 import FOREVER, FaultyS3, through
 from object_store import new_bucket
 
@@ -26,19 +25,8 @@ from koala_ray.train.model import load_model
 SETTINGS = TrainSettings(batch_rows=1, keep_checkpoints=2, lr=1e-3)
 
 
-@pytest.fixture(scope="module")
-def group() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DS_ACCELERATOR", "cpu")
-        for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}.items():
-            patch.setenv(name, value)
-        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-        yield
-        dist.destroy_process_group()
-
-
 @pytest.fixture
-def engine(group):
+def engine(one_worker):
     torch.manual_seed(0)
     built = build_engine(load_model("tiny", SETTINGS, LoraSettings(), deepspeed_config(SETTINGS)), SETTINGS)
     yield built

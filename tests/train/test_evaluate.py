@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
@@ -101,25 +100,6 @@ def shards(tokenizer, tmp_path_factory) -> str:
 def plain():
     """The tiny model as transformers loads it."""
     return AutoModelForCausalLM.from_pretrained(resolve("tiny"), attn_implementation="sdpa").eval()
-
-
-@pytest.fixture(scope="module")
-def one_worker(tmp_path_factory) -> Iterator[None]:
-    """A process group of this process alone, under which DeepSpeed runs on the CPU."""
-    from deepspeed.ops import __compatible_ops__ as ops
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DS_ACCELERATOR", "cpu")
-        patch.setenv("LOCAL_RANK", "0")
-        patch.setitem(ops, "deepspeed_shm_comm", False)  # it would be compiled first
-        # DeepSpeed remembers its groups for good: what is there already is taken, and stays.
-        if not dist.is_initialized():
-            meet = tmp_path_factory.mktemp("group") / "meet"
-            dist.init_process_group("gloo", init_method=f"file://{meet}", rank=0, world_size=1)
-        yield
-    torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from ray.exceptions import RayActorError
 from ray.train import PreemptionError, PreemptionInfo, WorkerGroupError
 
-from koala_ray.errors import KoalaError
+from koala_ray.errors import KoalaError, StorageFailure
 from koala_ray.recipe import RetrySettings
 from koala_ray.train.guards import explain_hang
 from koala_ray.train.retries import LONGEST_WAIT, Fault, LeftMachines, Retries, fault_of, refusal
@@ -43,6 +45,13 @@ def test_a_refusal_is_found_under_all_layers():
     refused = KoalaError("no", where="here", mend="so")
     assert refusal(WorkerGroupError("…", {0: raised(RuntimeError("wrapped"), refused)})) is refused
     assert refusal(ValueError("x")) is None
+
+
+def test_a_storage_that_fails_may_be_back():
+    down = StorageFailure("this storage can't be used: 503", where="s3://bucket/run", mend="wait")
+    error = WorkerGroupError("…", {0: pickle.loads(pickle.dumps(down))})
+    assert refusal(error) is None
+    assert fault_of(error) == Fault("loss", "this storage can't be used: 503 (s3://bucket/run)")
 
 
 def test_the_same_error_at_the_same_step_ends_the_run():
