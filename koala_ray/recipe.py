@@ -264,7 +264,7 @@ class GuardSettings(Settings):
     window: Annotated[int, Field(ge=4)] = 32
     """Steps that the medians are taken over; nothing is judged before half of them are taken."""
     hang_seconds: PositiveInt = 300
-    """A worker that waits longer for the others ends the run with an error that says so: the process group's
+    """A worker that waits longer for the others says so and gives up, and all are started again: the process group's
     timeout."""
 
 

@@ -32,6 +32,10 @@ from koala_ray.checkpoint.slices import KINDS, Slice, copy_out, optimizer_steps,
 from koala_ray.recipe import TrainSettings
 
 
+UPLOAD_SECONDS = 3600.0
+"""How long a worker waits for the others' shards: they are of one size, and their storage may be slow."""
+
+
 @dataclass(frozen=True)
 class _Snapshot:
     steps_taken: int
@@ -52,7 +56,7 @@ class Saver:
         folder: str,
         settings: TrainSettings,
         run: dict[str, Any],
-        patience: float,
+        patience: float = UPLOAD_SECONDS,
         commit_seconds: float = 0.0,
         told: Callable[[dict[str, Any]], None] = lambda message: None,
     ) -> None:
@@ -106,12 +110,13 @@ class Saver:
         self.stall = time.monotonic() - called
 
     def finish(self) -> None:
-        """Wait until the last checkpoint is committed.
+        """Wait until the last checkpoint is committed; every worker must call it, and all hear the same.
 
         Raises:
             RuntimeError: it couldn't be.
         """
         self._settle()
+        dist.barrier()  # where they meet is the first worker's: it must not go before all have heard
         if "failure" in self._outcome:
             raise RuntimeError(f"the checkpoint of step {self._outcome['step']} failed: {self._outcome['failure']}")
 

@@ -94,8 +94,8 @@ def _train(config: dict[str, Any], recipe: Recipe, wanted: Recipe) -> None:
     records += restored.records
     guards = Guards.from_state(recipe.guards, restored.guards or {})
     gate = arm(engine, guards, storage.join(folder, RECORDS))
-    patience, known = recipe.guards.hang_seconds, config["commit_seconds"]
-    saver = Saver(engine, folder, settings, config["run"], patience, known, tell)
+    known = config["commit_seconds"]
+    saver = Saver(engine, folder, settings, config["run"], commit_seconds=known, told=tell)
     shards = storage.join(config["tokens"], "train")
     plan = read_plan(shards)
     job = Job(
