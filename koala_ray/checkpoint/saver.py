@@ -31,7 +31,6 @@ from koala_ray.checkpoint.shard import write_file, write_shard
 from koala_ray.checkpoint.slices import KINDS, Slice, copy_out, optimizer_steps, written_slices
 from koala_ray.recipe import TrainSettings
 
-
 UPLOAD_SECONDS = 3600.0
 """How long a worker waits for the others' shards: they are of one size, and their storage may be slow."""
 
