@@ -52,3 +52,29 @@ def test_the_hash_is_of_what_matters() -> None:
 
 def test_the_recipes_differ_in_what_they_learn() -> None:
     assert len({load_recipe(name).hash() for name in recipe_names()}) == len(recipe_names())
+
+
+def test_a_range_of_workers_names_the_fewest_and_the_most() -> None:
+    train = load_recipe("tiny", ["train.workers=[1, 4]", "train.micro_rows=1"]).train
+    assert (train.min_workers, train.workers) == (1, 4)
+    # Only numbers that divide the batch of 8 rows.
+    assert [train.workers_for(room) for room in range(7)] == [0, 1, 2, 2, 4, 4, 4]
+    assert TrainSettings(**train.model_dump(mode="json")) == train
+
+
+def test_without_a_range_a_run_needs_all_its_workers() -> None:
+    train = load_recipe("tiny", ["train.workers=2"]).train
+    assert [train.workers_for(room) for room in (0, 1, 2, 9)] == [0, 0, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("item", "wrong"),
+    [
+        ("train.workers=[1, 2, 4]", "the fewest and the most"),
+        ("train.workers=[4, 2]", "min_workers 4 is more than workers 2"),
+        ("train.checkpoint_minutes=old", "checkpoint_minutes"),
+    ],
+)
+def test_impossible_ranges_are_refused(item: str, wrong: str) -> None:
+    with pytest.raises(KoalaError, match=wrong):
+        load_recipe("tiny", [item])

@@ -16,6 +16,9 @@ import torch
 
 from koala_ray.train.linear import product
 
+HEAD_ROWS = 8192
+"""Rows of the head whose gradient is taken at a time: what a product gives is added, and has to be somewhere."""
+
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """The summed cross entropy of a linear head, a chunk of tokens at a time, its gradient taken on the way."""
@@ -27,7 +30,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         learns_states, learns_weight = ctx.needs_input_grad[:2]
         total = torch.zeros((), dtype=torch.float32, device=states.device)
         state_grads = torch.empty_like(states) if learns_states else None
-        weight_grad = None
+        # Over the chunks in float32: bfloat16 would lose what the later ones add.
+        weight_grad = torch.zeros_like(weight, dtype=torch.float32) if learns_weight else None
         for start in range(0, len(targets), chunk):
             place = slice(start, start + chunk)
             losses, error = _losses_and_error(states[place], weight, targets[place])
@@ -35,12 +39,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             error = error.to(weight.dtype)
             if state_grads is not None:
                 state_grads[place] = product(error, weight.T)
-            if learns_weight:
-                # Over the chunks in float32: bfloat16 would lose what the later ones add.
-                of_chunk = product(error.T, states[place].T).float()
-                weight_grad = of_chunk if weight_grad is None else weight_grad.add_(of_chunk)
-        if learns_weight and weight_grad is None:  # without a token
-            weight_grad = torch.zeros_like(weight)
+            if weight_grad is not None:
+                for part in weight_grad.split(HEAD_ROWS):
+                    first = part.storage_offset() // part.shape[1]
+                    part += product(error[:, first : first + len(part)].T, states[place].T)
         ctx.grads = state_grads, None if weight_grad is None else weight_grad.to(weight.dtype)
         return total
 
