@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from koala_ray import storage
+from koala_ray.steps import canonical
 
 CHECKPOINTS = "checkpoints"
 """The folder of a run's checkpoints, below the train step's."""
@@ -53,7 +54,7 @@ class Manifest:
     workers: int
     zero_stage: int
     run: dict[str, Any]
-    """What the run is: the train step's key, its recipe's train part (seed and schedule in it) and the rows' hash."""
+    """What the run is: the train step's settings (seed and schedule among them), the hashes of rows and base model."""
     guards: dict[str, Any]
     """What the guards remember."""
     weights: dict[str, int]
@@ -65,7 +66,7 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """JSON that carries its own sha256."""
         body = {"format": FORMAT, **asdict(self)}
-        return _json({**body, "sha256": hashlib.sha256(_json(body)).hexdigest()})
+        return canonical({**body, "sha256": _digest(body)})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Manifest:
@@ -75,7 +76,10 @@ class Manifest:
             ValueError: it is cut short or changed, or of another format.
         """
         body = json.loads(data)
-        if not isinstance(body, dict) or hashlib.sha256(_json(_without(body, "sha256"))).hexdigest() != body["sha256"]:
+        if (
+            not isinstance(body, dict)
+            or hashlib.sha256(canonical(_without(body, "sha256"))).hexdigest() != body["sha256"]
+        ):
             raise ValueError("its sha256 is another one")
         if body["format"] != FORMAT:
             raise ValueError(f"it is of format {body['format']}, not {FORMAT}")
@@ -126,6 +130,8 @@ def whole_checkpoints(folder: str, notice: Notice = lambda text: None) -> Iterat
         uri = storage.join(root, name)
         try:
             manifest = Manifest.from_bytes(storage.read_bytes(storage.join(uri, MANIFEST)))
+        except FileNotFoundError:  # removed since it was listed
+            continue
         except (ValueError, KeyError, TypeError) as error:
             notice(f"{name} can't be used: its manifest is damaged ({error})")
             continue
@@ -140,9 +146,9 @@ def whole_checkpoints(folder: str, notice: Notice = lambda text: None) -> Iterat
         yield Checkpoint(uri, manifest)
 
 
-def last_checkpoint(folder: str, notice: Notice = lambda text: None) -> Checkpoint | None:
+def last_checkpoint(folder: str) -> Checkpoint | None:
     """The last checkpoint that is whole; None without one."""
-    return next(whole_checkpoints(folder, notice), None)
+    return next(whole_checkpoints(folder), None)
 
 
 def committed_steps(folder: str) -> int:
@@ -210,8 +216,8 @@ def _order(name: str) -> tuple[int, str]:
     return int(name.split("-")[1]), name
 
 
-def _json(value: object) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+def _digest(body: dict[str, Any]) -> str:
+    return hashlib.sha256(canonical(body)).hexdigest()
 
 
 def _without(values: dict[str, Any], *keys: str) -> dict[str, Any]:

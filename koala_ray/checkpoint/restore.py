@@ -47,19 +47,21 @@ def restore(engine: Any, folder: str, run: dict[str, Any], notice: Notice) -> Re
         notice: told on the first worker what was passed over, and why.
 
     Raises:
-        KoalaError: the last checkpoint is of another run.
+        KoalaError: the last checkpoint is of another run, or the storage fails.
     """
     candidates = whole_checkpoints(folder, notice) if dist.get_rank() == 0 else iter(())
     while (checkpoint := _agreed(candidates)) is not None:
         refuse_another_run(checkpoint, run)
         with tempfile.TemporaryDirectory(prefix="koala-checkpoint-") as temporary:
             shards = needed(checkpoint.manifest.shards, held_slices(engine))
-            files, damage = _fetched(checkpoint, shards, Path(temporary))
-            everyones: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(everyones, damage)
-            if any(everyones):
+            files, fault = _fetched(checkpoint, shards, Path(temporary))
+            faults: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(faults, fault)
+            if fault := _worst(faults):
+                if not isinstance(fault, DamagedShard):
+                    raise fault
                 if dist.get_rank() == 0:
-                    notice(f"{checkpoint.uri} can't be used: {next(filter(None, everyones))}")
+                    notice(f"{checkpoint.uri} can't be used: {fault}")
                     mark_damaged(checkpoint)
                 continue
             reader = ShardReader(shards, files)
@@ -84,12 +86,18 @@ def _agreed(candidates: Iterator[Checkpoint]) -> Checkpoint | None:
     return checkpoint
 
 
-def _fetched(checkpoint: Checkpoint, shards: list[Any], folder: Path) -> tuple[dict[str, Path], str]:
-    """Local files of some shards, and what is wrong with them."""
+def _fetched(checkpoint: Checkpoint, shards: list[Any], folder: Path) -> tuple[dict[str, Path], Exception | None]:
+    """Local files of some shards, or what went wrong; the other workers hear of it, so nothing is raised here."""
     try:
-        return {shard.file: fetch(checkpoint.uri, shard, folder) for shard in shards}, ""
-    except (DamagedShard, KoalaError) as error:
-        return {}, str(error)
+        return {shard.file: fetch(checkpoint.uri, shard, folder) for shard in shards}, None
+    except Exception as error:
+        return {}, error
+
+
+def _worst(faults: list[Exception | None]) -> Exception | None:
+    """The fault that all workers act on: a storage that fails says nothing about the checkpoint, so it comes first."""
+    found = [fault for fault in faults if fault is not None]
+    return next((fault for fault in found if not isinstance(fault, DamagedShard)), found[0] if found else None)
 
 
 def refuse_another_run(checkpoint: Checkpoint, run: dict[str, Any]) -> None:

@@ -87,21 +87,19 @@ def fetch(uri: str, shard: StoredShard, folder: Path) -> Path:
         DamagedShard: it is missing, or its bytes are others.
     """
     source = storage.join(uri, shard.file)
-    digest, local = hashlib.sha256(), not is_remote(source)
-    path = Path(source) if local else folder / shard.file
+    path = folder / shard.file if is_remote(source) else Path(source)
     try:
-        with storage.open_read(source) as file:
-            if local:
+        if is_remote(source):
+            with storage.open_read(source) as file, path.open("wb") as copy:
+                sink = _Hashed(copy)
                 while piece := file.read(CHUNK):
-                    digest.update(piece)
-            else:
-                with path.open("wb") as copy:
-                    while piece := file.read(CHUNK):
-                        digest.update(piece)
-                        copy.write(piece)
+                    sink.write(piece)
+            found = sink.sha256()
+        else:
+            found = storage.sha256(source)
     except FileNotFoundError as error:
         raise DamagedShard(f"{shard.file} is missing") from error
-    if digest.hexdigest() != shard.sha256:
+    if found != shard.sha256:
         raise DamagedShard(f"{shard.file} has another sha256 than when it was written")
     return path
 

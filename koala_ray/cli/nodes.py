@@ -82,7 +82,7 @@ def drill(recipe: str, kills: str, workers: int, seed: int, out: str, settings: 
     """
     import shutil
 
-    from koala_ray.preempt.drill import KINDS, run_drill
+    from koala_ray.preempt.drill import ARMS, KINDS, run_drill
     from koala_ray.preempt.machines import machines
     from koala_ray.preempt.verdict import lines
 
@@ -90,7 +90,10 @@ def drill(recipe: str, kills: str, workers: int, seed: int, out: str, settings: 
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise KoalaError(f"no such kill: {', '.join(unknown)}", where="--kills", mend=f"use {', '.join(KINDS)}")
-    shutil.rmtree(out, ignore_errors=True)
+    if "shrink" in kinds and workers < 2:
+        raise KoalaError("one worker can't shrink", where="--kills shrink", mend="--workers 2, or other kills")
+    for arm in ARMS:  # and nothing else that may lie in that folder
+        shutil.rmtree(Path(out) / arm, ignore_errors=True)
     given = ["train.max_steps=40", "train.checkpoint_every=2", "guards.hang_seconds=20", "retries.settle_seconds=3"]
     given += settings
     with machines(workers) as here:

@@ -225,6 +225,8 @@ class Drill:
         wait_for(lambda: len(self._machines.train_workers()) == count, PATIENCE, f"{count} workers", every=0.2)
 
 
+ARMS = ("undisturbed", "disturbed")
+"""Also their folders' names."""
 KINDS = ("worker", "workers_all", "hang", "node", "driver", "upload", "notice", "shrink")
 
 
@@ -254,7 +256,7 @@ def run_drill(
     env = {**os.environ, "RAY_ADDRESS": machines.address}
     elastic = "shrink" in kinds
     chosen = [f"train.workers={[1, count] if elastic else count}", *settings]
-    arms = {name: f"{out}/{name}" for name in ("undisturbed", "disturbed")}
+    arms = {name: f"{out}/{name}" for name in ARMS}
     arguments = [part for setting in chosen for part in ("--set", setting)]
     command = [sys.executable, "-m", "koala_ray", "train", recipe, "--json", *arguments, "--out"]
     quiet = Arm([*command, arms["undisturbed"]], env)

@@ -100,7 +100,9 @@ def batches(
         batch_rows: packed rows in a global batch.
     """
     rows, later = read_plan(folder).rows, min(first_step + STEPS_PER_BLOCK, last_step)
-    first = (read_rows(folder, rows, rows_of(step, rank, workers, batch_rows)) for step in range(first_step, later))
+    share = batch_rows // workers
+    table = read_rows(folder, rows, next(layout(first_step, later, rank, workers, batch_rows)))
+    first = (table.slice(start, share) for start in range(0, table.num_rows, share))
     blocks = list(layout(later, last_step, rank, workers, batch_rows))
     if not blocks:
         return checked(first, first_step, rank, workers, batch_rows)
@@ -113,7 +115,7 @@ def batches(
         override_num_blocks=len(blocks),
     )
     dataset.context.execution_options.preserve_order = True
-    found = dataset.iter_batches(batch_size=batch_rows // workers, batch_format="pyarrow", prefetch_batches=2)
+    found = dataset.iter_batches(batch_size=share, batch_format="pyarrow", prefetch_batches=2)
     return checked(chain(first, begun(iter(found))), first_step, rank, workers, batch_rows)
 
 

@@ -2,7 +2,8 @@
 
 Three kinds of failure, counted apart. An error comes from the code or its libraries and will most likely come again:
 few are forgiven, and one that returns at the same step ends the run. A loss is a process or a machine that vanished,
-which says nothing about the run. A preemption was announced; and where the workers left by themselves, nothing failed.
+which says nothing about the run. A preemption was announced; and where the workers left by themselves, or found no
+place, nothing failed.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import Any, Literal
 from koala_ray.errors import KoalaError, StorageFailure
 from koala_ray.recipe import RetrySettings
 
-Kind = Literal["error", "loss", "preemption", "left"]
-KINDS: tuple[Kind, ...] = ("error", "loss", "preemption", "left")
-NOT_PLACED = ("WorkerGroupStartupTimeoutError", "WorkerGroupStartupFailedError", "InsufficientClusterResourcesError")
-"""What Ray Train raises, by names of its own, where a machine that was counted on is gone."""
+Kind = Literal["error", "loss", "preemption", "left", "unplaced"]
+KINDS: tuple[Kind, ...] = ("error", "loss", "preemption", "left", "unplaced")
+NOT_PLACED = ("WorkerGroupStartupTimeoutError", "InsufficientClusterResourcesError")
+"""What Ray Train raises, by names of its own, where a machine that was counted on is gone or taken by others."""
+NOT_STARTED = "WorkerGroupStartupFailedError"
+"""The same where a worker's process died while it started."""
 LONGEST_WAIT = 300.0
 """Seconds between two starts at most."""
 
@@ -73,7 +76,9 @@ def fault_of(error: BaseException) -> Fault:
     if any(isinstance(one, LeftMachines) for one in found):
         return Fault("left", "the workers left their machines")
     if any(type(one).__name__ in NOT_PLACED for one in found):
-        return Fault("left", "the machines that the workers were meant for are gone")
+        return Fault("unplaced", "the machines that the workers were meant for are gone or in use")
+    if any(type(one).__name__ == NOT_STARTED for one in found):
+        return Fault("loss", "a worker ended while it started")
     if any(isinstance(one, PreemptionError) or getattr(one, "preempted", False) for one in found):
         return Fault("preemption", "a machine was taken away")
     storage = [one for one in found if isinstance(one, StorageFailure)]
@@ -120,7 +125,7 @@ class Retries:
             RuntimeError: it isn't worth it, and why.
         """
         self.counts[fault.kind] += 1
-        if fault.kind == "left":
+        if fault.kind in ("left", "unplaced"):
             return 0.0
         count, limit = self.counts[fault.kind], self._limit(fault.kind)
         if fault.kind == "error" and self._failed_at.get(fault.text) == step:

@@ -17,7 +17,7 @@ from koala_ray import storage
 from koala_ray.checkpoint.manifest import CHECKPOINTS, committed_steps, last_checkpoint, whole_checkpoints
 from koala_ray.checkpoint.restore import restore
 from koala_ray.checkpoint.saver import Saver
-from koala_ray.errors import KoalaError
+from koala_ray.errors import KoalaError, StorageFailure
 from koala_ray.recipe import LoraSettings, TrainSettings
 from koala_ray.train.engine import build_engine, deepspeed_config
 from koala_ray.train.model import load_model
@@ -124,6 +124,17 @@ def test_an_s3_that_is_gone_for_a_while_costs_what_was_due_then(engine, s3_endpo
         saver.finish()
     assert [("failure" in message) for message in told] == [False, True, False]
     assert [one.manifest.steps_taken for one in whole_checkpoints(folder)] == [3, 1]
+
+
+def test_an_s3_that_fails_while_a_run_goes_on_is_no_damage(engine, s3_endpoint, monkeypatch):
+    folder = new_bucket()
+    saved(engine, folder, 1).finish()
+    with FaultyS3(s3_endpoint) as faulty, through(faulty, monkeypatch, attempts=1):
+        faulty.fail("GET .*shard", times=FOREVER, status=503)
+        with pytest.raises(StorageFailure, match="can't be used"):
+            restore(engine, folder, {}, pytest.fail)
+        faulty.clear()
+        assert restore(engine, folder, {}, pytest.fail).steps_taken == 1
 
 
 def test_a_checkpoint_of_another_run_is_refused_with_what_differs(engine, tmp_path):

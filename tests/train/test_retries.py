@@ -82,12 +82,14 @@ def test_preemptions_are_without_a_limit():
 
 def test_where_the_workers_left_or_found_no_place_nothing_is_counted():
     from ray.train import ControllerError
-    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
 
-    assert fault_of(ControllerError(WorkerGroupStartupTimeoutError(2))).kind == "left"
+    unplaced = fault_of(ControllerError(WorkerGroupStartupTimeoutError(2)))
+    assert unplaced.kind == "unplaced"
+    assert fault_of(ControllerError(WorkerGroupStartupFailedError("gone"))).kind == "loss"
     left = fault_of(WorkerGroupError("…", {0: LeftMachines(), 1: LeftMachines()}))
     retries = Retries(RetrySettings(errors=0, losses=0, wait_seconds=10))
-    assert [retries.judge(left, 3, 0) for _ in range(5)] == [0.0] * 5
+    assert [retries.judge(fault, 3, 0) for fault in [left, unplaced] * 3] == [0.0] * 6
 
 
 def test_the_wait_doubles_until_something_is_committed():
