@@ -53,8 +53,8 @@ def headline(plan: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         (
             "checkpoint every",
             often,
-            f"{number(plan['checkpoint_steps'])} steps; {plan['checkpoint_gb']:.1f} GB in "
-            f"{plan['checkpoint_seconds']:.0f} s",
+            f"{number(plan['checkpoint_steps'])} steps; {plan['checkpoint_gb']:.1f} GB, safe after "
+            f"{plan['checkpoint_seconds']:.0f} s, training waits for {plan['checkpoint_stall_seconds']:.1f}",
         ),
         ("machines", plan["on"], f"{plan['base']}, {compact(plan['parameters'])} parameters"),
     ]
@@ -85,14 +85,27 @@ def money_grid(plan: Mapping[str, Any]) -> Grid:
     """Dollars under one assumption after another."""
     price = plan["price_per_device_hour"]["value"]
     rows = [(f"spot at ${price:g}, undisturbed", hours(plan["hours"]), dollars(plan["dollars"]))]
+    risk, own = plan["hazard_per_node_hour"]["value"], plan["expected_dollars_as_the_recipe_checkpoints"]
+    once = plan["expected_dollars_with_one_checkpoint"]
     rows += [
-        (f"spot, {_gap(item['value'])}", hours(item["hours"]), dollars(item["dollars"])) for item in plan["by_hazard"]
+        (f"spot, {_gap(item['value'])}", hours(item["hours"]), dollars(item["dollars"]))
+        for item in sorted(plan["by_hazard"], key=lambda item: bool(item["value"] == risk))
     ]
-    own = plan["expected_dollars_as_the_recipe_checkpoints"]
-    rows += [
-        (f"spot, {_gap(plan['hazard_per_node_hour']['value'])}, the recipe's own checkpoints", "", dollars(own)),
-        ("the same with one checkpoint at the end", "", dollars(plan["expected_dollars_with_one_checkpoint"])),
-    ]
+    if risk:
+        late, most = plan["expected_hours_with_one_checkpoint"], plan["hours_of_nineteen_in_twenty"]
+        rows += [
+            (
+                f"the same with {item['value']:g} s of notice" + ("" if item["in_time"] else ", too short to save"),
+                hours(item["hours"]),
+                dollars(item["dollars"]),
+            )
+            for item in plan["by_notice"]
+        ]
+        rows += [
+            ("the same, 19 runs of 20 take less than", hours(most), ""),
+            ("the same with the recipe's own checkpoints", "", dollars(own)),
+            ("the same with one checkpoint at the end", hours(late), dollars(once)),
+        ]
     if plan["dollars_on_demand"] is not None:
         rows.append((f"on demand at ${plan['price_on_demand']['value']:g}", "", dollars(plan["dollars_on_demand"])))
     rows += [

@@ -126,6 +126,11 @@ def hazards() -> list[Figure]:
     return [_figure(item) for item in _data()["hazards"]]
 
 
+def notices() -> list[Figure]:
+    """Seconds between a reclaim's announcement and the reclaim, the shortest first."""
+    return [_figure(item) for item in _data()["notices"]]
+
+
 def koala_claim() -> dict[str, Any]:
     """Koala's own figures: base, machines, epochs, hours, dollars; the best published MFU; where they stand."""
     claim = _data()["koala_claim"]

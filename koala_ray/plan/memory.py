@@ -112,10 +112,8 @@ def state_bytes(precision: str, stage: int) -> int:
 
 
 def checkpoint_bytes(shape: ModelShape, recipe: Recipe) -> float:
-    """Bytes of a whole checkpoint, over all workers: the weights, and AdamW's state of what is trained."""
-    train, trained = recipe.train, trained_parameters(shape, recipe)
-    weights = shape.parameters + (trained if recipe.lora.rank else 0)
-    return float(weights * BYTES[train.precision] + trained * state_bytes(train.precision, train.zero_stage))
+    """Bytes of a whole checkpoint, over all workers: each trained weight and AdamW's two moments, in float32."""
+    return 12.0 * trained_parameters(shape, recipe)
 
 
 def activation_bytes(shape: ModelShape, tokens: int, width: int, checkpointed: bool) -> float:

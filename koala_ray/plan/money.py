@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from koala_ray.errors import KoalaError
 from koala_ray.plan.flops import flops_per_token
 from koala_ray.plan.hardware import (
@@ -15,14 +17,16 @@ from koala_ray.plan.hardware import (
     given,
     hazards,
     koala_claim,
+    notices,
     parse_cluster,
     shown,
 )
 from koala_ray.plan.memory import checkpoint_bytes
-from koala_ray.plan.reclaims import best_interval, expected_hours, expected_reclaims
+from koala_ray.plan.reclaims import Reclaims, best_interval, expected_hours, expected_reclaims, simulated_hours
 from koala_ray.plan.shape import ModelShape, shape_of
 from koala_ray.plan.step_time import StepTime
 from koala_ray.plan.workload import Workload
+from koala_ray.preempt.signals import MARGIN
 from koala_ray.recipe import Recipe
 
 HOUR = 3600.0
@@ -58,20 +62,27 @@ def money(
     """Dollars on spot and on demand; a reclaim of any node stops all of them, which are paid while they wait."""
     billed = cluster.workers if cluster.device.is_gpu else cluster.nodes
     size = checkpoint_bytes(shape, recipe)
-    writing = size / cluster.nodes / (GIGA * assumption("checkpoint_gb_per_second").value) / HOUR
+    stall = size / cluster.workers / (GIGA * assumption("copy_gb_per_second").value) / HOUR
+    commit = size / cluster.nodes / (GIGA * assumption("checkpoint_gb_per_second").value) / HOUR
     restart = assumption("restart_minutes").value / 60
 
-    def expected(hazard: float, interval: float | None = None) -> tuple[float, float]:
-        """Hours from the first start to the end, and the interval between checkpoints."""
-        rate = hazard * cluster.nodes
-        chosen = best_interval(hours, writing, rate) if interval is None else interval
-        return restart + expected_hours(hours, chosen, writing, restart, rate), chosen
+    def against(hazard: float, announced: float = 0.0) -> Reclaims:
+        return Reclaims(hazard * cluster.nodes, restart, stall, commit, announced)
 
-    until, interval = expected(risk.value)
+    def pause(hazard: float) -> float:
+        """Hours of work between checkpoints: what costs least, but one at a time."""
+        return min(hours, max(commit, best_interval(hours, stall, hazard * cluster.nodes)))
+
+    def expected(hazard: float, announced: float = 0.0) -> float:
+        """Hours from the first start to the end."""
+        return restart + expected_hours(hours, pause(hazard), against(hazard, announced))
+
+    until, interval = expected(risk.value), pause(risk.value)
     every = recipe.train.checkpoint_every * step.total / HOUR
-    own_hours, _ = expected(risk.value, min(every, hours) if every else hours)
-    at_end, _ = expected(risk.value, hours)
-    calm, _ = expected(0.0)
+    own = restart + expected_hours(hours, min(every, hours) if every else hours, against(risk.value))
+    # As Koala wrote it: training waits for its only checkpoint.
+    last = Reclaims(risk.value * cluster.nodes, restart, commit)
+    at_end = restart + expected_hours(hours, hours, last)
     risks = {risk.value: risk}
     if cluster.device.hazard is None:
         risks |= {figure.value: figure for figure in hazards()}
@@ -86,24 +97,53 @@ def money(
         ],
         "device_hours": round(hours * billed, 3),
         "dollars": round(hours * bill, 2),
-        "dollars_on_demand": round(calm * billed * lasting.value, 2) if lasting else None,
+        "dollars_on_demand": round(expected(0.0) * billed * lasting.value, 2) if lasting else None,
         "hazard_per_node_hour": shown(risk),
         "restart_minutes": assumption("restart_minutes").value,
         "checkpoint_gb": round(size / GIGA, 3),
-        "checkpoint_seconds": round(writing * HOUR, 2),
+        "checkpoint_stall_seconds": round(stall * HOUR, 2),
+        "checkpoint_seconds": round(commit * HOUR, 2),
         "checkpoint_minutes": round(interval * 60, 2),
         "checkpoint_steps": max(1, round(interval * HOUR / step.total)),
         "expected_reclaims": _finite(expected_reclaims(until, risk.value * cluster.nodes)),
         "expected_hours_with_reclaims": _finite(until, 4),
         "expected_dollars_with_reclaims": _finite(until * bill),
-        "expected_dollars_as_the_recipe_checkpoints": _finite(own_hours * bill),
+        "expected_goodput": _finite(hours / until, 4),
+        "expected_dollars_as_the_recipe_checkpoints": _finite(own * bill),
+        "expected_hours_with_one_checkpoint": _finite(at_end, 4),
         "expected_dollars_with_one_checkpoint": _finite(at_end * bill),
+        "expected_goodput_with_one_checkpoint": _finite(hours / at_end, 4),
+        "hours_of_nineteen_in_twenty": _most(restart, hours, interval, against(risk.value)),
         "by_hazard": [
             {**shown(risks[value]), "hours": _finite(known, 4), "dollars": _finite(known * bill)}
             for value in sorted(risks)
-            for known, _ in [expected(value)]
+            for known in [expected(value)]
+        ],
+        "by_notice": [
+            {**shown(notice), "in_time": in_time, "hours": _finite(known, 4), "dollars": _finite(known * bill)}
+            for notice in notices()
+            for in_time in [notice.value > MARGIN * commit * HOUR + step.total]
+            for known in [expected(risk.value, announced=float(in_time))]
         ],
     }
+
+
+RUNS = 2_000
+"""How many are played for the spread of the hours, and at most a hundred times as many reclaims."""
+WORTH_PLAYING = 20
+"""A run that takes so many times its work in the mean has no useful spread."""
+
+
+def _most(restart: float, hours: float, interval: float, reclaims: Reclaims) -> float | None:
+    """Hours that a run in twenty exceeds; None for one that reclaims hardly let end."""
+    mean = expected_hours(hours, interval, reclaims)
+    if not hours or mean > WORTH_PLAYING * hours:
+        return None
+    runs = int(min(RUNS, 100 * RUNS / (1 + expected_reclaims(mean, reclaims.rate))))
+    if runs < 100:  # thousands of reclaims: the mean is what happens
+        return _finite(restart + mean, 4)
+    played = simulated_hours(hours, interval, reclaims, runs)
+    return _finite(restart + float(np.quantile(played, 0.95)), 4)
 
 
 def _finite(value: float, digits: int = 2) -> float | None:

@@ -242,6 +242,7 @@ def _assumptions(cluster: Cluster, recipe: Recipe, mfu: Figure, derived: bool) -
         "memory_bandwidth_reached": ("what AdamW reaches of the bandwidth", ""),
         "gpu_context_gb": ("CUDA's context", "GB"),
         "headroom": ("head-room left free", ""),
+        "copy_gb_per_second": ("a device's checkpoint into the node's memory", "GB/s"),
         "checkpoint_gb_per_second": ("a node to storage", "GB/s"),
         "restart_minutes": ("from a reclaim until training goes on", "minutes"),
     }

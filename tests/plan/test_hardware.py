@@ -3,7 +3,16 @@ from __future__ import annotations
 import pytest
 
 from koala_ray.errors import KoalaError
-from koala_ray.plan.hardware import assumption, devices, find_device, hazards, koala_claim, parse_cluster, sources
+from koala_ray.plan.hardware import (
+    assumption,
+    devices,
+    find_device,
+    hazards,
+    koala_claim,
+    notices,
+    parse_cluster,
+    sources,
+)
 from koala_ray.plan.shape import shape_of
 
 
@@ -71,7 +80,8 @@ def test_every_figure_has_a_dated_source() -> None:
         used |= {device.hazard.source} if device.hazard else set()
     names = ("hazard_per_node_hour", "restart_minutes", "checkpoint_gb_per_second", "link_reached", "overlap")
     names += ("memory_bandwidth_reached", "host_gb_per_second", "gpu_context_gb", "headroom", "fill", "dialogue_tokens")
-    used |= {assumption(name).source for name in names} | {figure.source for figure in hazards()}
+    names += ("copy_gb_per_second",)
+    used |= {assumption(name).source for name in names} | {figure.source for figure in (*hazards(), *notices())}
     used |= {sources()["koala"]}
     assert used == set(sources().values()), "a source that nothing uses, or a figure that no test knows"
 

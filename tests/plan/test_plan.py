@@ -115,6 +115,26 @@ def test_a_higher_hazard_costs_more_and_checkpoints_oftener() -> None:
     )
 
 
+def test_a_notice_helps_where_a_checkpoint_fits_into_it() -> None:
+    one, two = planned(hazard=0.5), planned(on="2x8xA100-80GB", hazard=0.5)
+    # 12 bytes of 13 billion weights at 1.5 GB a second and node: 104 s, or 52; and a quarter more to be safe.
+    assert one["checkpoint_seconds"] == pytest.approx(104.1, abs=0.1)
+    assert [notice["in_time"] for notice in one["by_notice"]] == [False, False]
+    assert [notice["in_time"] for notice in two["by_notice"]] == [False, True]
+    assert [notice["value"] for notice in two["by_notice"]] == [30, 120]
+    short, long = two["by_notice"]
+    assert short["hours"] == two["expected_hours_with_reclaims"] > long["hours"] > two["hours"]
+
+
+def test_a_checkpoint_at_the_end_costs_more_the_more_machines_there_are() -> None:
+    found = [planned(on=on, hazard=0.25) for on in ("8xA100-80GB", "2x8xA100-80GB", "8x8xA100-80GB")]
+    for each in found:
+        assert each["expected_goodput"] > 0.7
+        assert each["expected_goodput_with_one_checkpoint"] < each["expected_goodput"]
+        assert each["expected_hours_with_reclaims"] < each["hours_of_nineteen_in_twenty"]
+        assert each["checkpoint_minutes"] * 60 >= each["checkpoint_seconds"]
+
+
 def test_a_run_that_reclaims_never_let_end_has_no_price() -> None:
     found = planned("train.checkpoint_every=0", tokens=10**12, hazard=1.0)
     assert found["expected_dollars_with_one_checkpoint"] is None
