@@ -21,6 +21,8 @@ from pathlib import Path
 
 import psutil
 
+from koala_ray.preempt.machines import processes_of
+
 PROC = Path("/proc")
 MARK = "KOALA_RAY_BENCH"
 """The environment variable by which the processes of a measured command are found."""
@@ -95,7 +97,10 @@ def cpu_seconds() -> float:
     Unlike elapsed time it hardly depends on what else runs on the machine.
     """
     living = 0.0
-    for child in psutil.Process().children(recursive=True):
+    children = psutil.Process().children(recursive=True)
+    raylets = [child.pid for child in children if child.name() == "raylet"]
+    forks = {process for raylet in raylets for process in processes_of(raylet)}
+    for child in {*children, *forks}:
         with suppress(psutil.NoSuchProcess):
             taken = child.cpu_times()
             living += taken.user + taken.system + taken.children_user + taken.children_system

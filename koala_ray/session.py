@@ -15,6 +15,7 @@ import sys
 from typing import Any
 
 from koala_ray.errors import KoalaError
+from koala_ray.forkserver.environment import runtime_environment
 from koala_ray.quiet import send_logs_to_file, set_switches
 
 OBJECT_STORE_BYTES = 2 << 30
@@ -50,7 +51,7 @@ def connect() -> Any:
 def _join_cluster(ray: Any, address: str) -> None:
     try:
         _knock(address)
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=address, runtime_env=runtime_environment(), log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
         raise KoalaError(
             f"the Ray cluster doesn't answer: {str(error).splitlines()[0]}",
@@ -73,6 +74,7 @@ def _start_private(ray: Any) -> None:
         include_dashboard=False,
         object_store_memory=OBJECT_STORE_BYTES,
         _node_ip_address="127.0.0.1",
+        runtime_env=runtime_environment(),
         log_to_driver=False,
         logging_level=logging.ERROR,
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from koala_ray.forkserver.environment import SERVER
 from koala_ray.quiet import set_switches
 
 STORE_BYTES = 100 << 20
@@ -40,8 +41,7 @@ class Machines:
 
     def lose(self, node: Any) -> None:
         """Kill all processes of a node at once, as if the machine had been switched off."""
-        raylet = psutil.Process(_raylet(node))
-        for process in [*raylet.children(recursive=True), raylet]:
+        for process in processes(node):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         self.nodes.remove(node)
@@ -51,11 +51,10 @@ class Machines:
         """The processes of Ray Train's workers, on a node or on all of them."""
         found = []
         for one in [node] if node else self.nodes:
-            with suppress(psutil.NoSuchProcess):
-                for process in psutil.Process(_raylet(one)).children(recursive=True):
-                    with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                        if " ".join(process.cmdline()).startswith(TRAIN_WORKER):
-                            found.append(process)
+            for process in processes(one):
+                with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                    if " ".join(process.cmdline()).startswith(TRAIN_WORKER):
+                        found.append(process)
         return found
 
     def working_nodes(self) -> list[Any]:
@@ -81,8 +80,25 @@ class Machines:
         self._cluster.shutdown()
 
 
-def _raylet(node: Any) -> int:
-    return int(node.all_processes["raylet"][0].process.pid)
+def processes(node: Any) -> list[psutil.Process]:
+    """All processes of a node, its raylet last; none if it is gone."""
+    return processes_of(int(node.all_processes["raylet"][0].process.pid))
+
+
+def processes_of(raylet: int) -> list[psutil.Process]:
+    """All processes of a raylet, itself last. Its fork server (:mod:`koala_ray.forkserver`) is nobody's child."""
+    found: list[psutil.Process] = []
+    for root in [process for process in psutil.process_iter() if process.pid == raylet or _serves(process, raylet)]:
+        with suppress(psutil.NoSuchProcess):
+            found = [*root.children(recursive=True), root, *found]
+    return found
+
+
+def _serves(process: psutil.Process, raylet: int) -> bool:
+    with suppress(psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
+        line = process.cmdline()
+        return len(line) > 1 and line[1] == str(SERVER) and process.environ().get("RAY_RAYLET_PID") == str(raylet)
+    return False
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from koala_ray.checkpoint.manifest import committed_steps, last_checkpoint
 from koala_ray.models.resolve import resolve
+from koala_ray.preempt.machines import processes_of
 from koala_ray.train.ledger import read_attempts
 
 pytestmark = pytest.mark.ray
@@ -135,6 +136,12 @@ def wait_for_commit(process: subprocess.Popen, out: Path, steps: int) -> int:
     return found
 
 
+def train_worker(driver: int) -> psutil.Process:
+    """A train worker of the private Ray that a process has started."""
+    (raylet,) = (child.pid for child in psutil.Process(driver).children() if child.name() == "raylet")
+    return next(process for process in processes_of(raylet) if "RayTrainWorker" in " ".join(process.cmdline()))
+
+
 def test_a_run_killed_and_out_of_money_and_damaged_ends_as_the_undisturbed_one(loop, tmp_path):
     """A worker killed, then the driver, then the budget spent, then a shard damaged: same losses, same weights."""
     undisturbed = json.loads(loop[1].stdout)["train"]
@@ -149,8 +156,7 @@ def test_a_run_killed_and_out_of_money_and_damaged_ends_as_the_undisturbed_one(l
         )
     try:
         safe = wait_for_commit(process, tmp_path, 2)
-        children = psutil.Process(process.pid).children(recursive=True)
-        next(child for child in children if "RayTrainWorker" in " ".join(child.cmdline())).kill()
+        train_worker(process.pid).kill()
         # One more may have been on its way; what comes after that is the new workers'.
         wait_for_commit(process, tmp_path, safe + 4)
     finally:

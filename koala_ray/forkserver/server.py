@@ -1,0 +1,239 @@
+"""Imports once what workers import, and forks itself for each worker that Ray launches on its node.
+
+A node's server holds what doesn't know of Ray; forked from it, each job's server holds Ray, too. Started by
+:mod:`koala_ray.forkserver.launch`; they end with the node's raylet. A fork is what a fresh process would be: its
+arguments, environment, folder, files, niceness and random numbers are its own. A server never opens a GPU, since CUDA
+doesn't outlive a fork; should an import do so, it ends, and workers start in the usual way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import importlib
+import json
+import os
+import random
+import runpy
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+import traceback
+from typing import Any, NoReturn
+
+from launch import SUFFIX, peer
+
+NODE = (
+    "numpy", "pyarrow.dataset", "pandas", "pydantic", "torch", "sympy", "torch.distributed.tensor", "torch._dynamo",
+    "safetensors.torch", "transformers", "transformers.conversion_mapping",
+    "transformers.models.llama.modeling_llama",
+)  # fmt: skip
+"""In this order; small steps, since nobody is answered during one. Nothing of koala_ray, whose code may change."""
+WITHOUT_GPU = ("deepspeed",)
+"""Looks for GPUs when it is imported."""
+JOB = ("ray", "ray.data", "ray.train", "ray.train.torch", "ray.train.v2.api.data_parallel_trainer")
+IDLE_SECONDS = 60.0
+"""How long a job's server stays without a worker: the job may be over."""
+EVERY_SECONDS = 1.0
+"""How often the server looks whether its raylet lives."""
+PATIENCE = 5.0
+"""Seconds for a launcher to say what it wants."""
+
+
+class Server:
+    """Listens, forks, and tells each launcher how its worker ended."""
+
+    def __init__(self, path: str, raylet: int) -> None:
+        """Begin to listen.
+
+        Args:
+            path: of the socket.
+            raylet: the process that it serves.
+        """
+        self._raylet = raylet
+        self.ready = False
+        """Whether all is imported; what is forked before imports the rest for itself."""
+        self._busy = time.monotonic()
+        self._launchers: dict[int, socket.socket] = {}
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(path)
+        self._listener.listen(64)
+        self._ended, self._bell = socket.socketpair()
+        self._bell.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.set_wakeup_fd(self._bell.fileno())
+
+    def serve(self, seconds: float) -> bool:
+        """Answer what comes, wait for so many seconds at most; whether something came."""
+        ready, _, _ = select.select([self._listener, self._ended, *self._launchers.values()], [], [], seconds)
+        for one in ready:
+            if one is self._listener:
+                self._fork()
+            elif one is self._ended:
+                self._ended.recv(4096)
+                self._reap()
+            else:
+                self._stop(one)
+        return bool(ready)
+
+    @property
+    def alone(self) -> bool:
+        """Whether the raylet is gone."""
+        return not os.path.exists(f"/proc/{self._raylet}")
+
+    @property
+    def idle(self) -> float:
+        """Seconds without a worker."""
+        return 0.0 if self._launchers else time.monotonic() - self._busy
+
+    def _fork(self) -> None:
+        launcher, _ = self._listener.accept()
+        try:
+            request, files = _request(launcher)
+        except (OSError, ValueError, struct.error):
+            launcher.close()
+            return
+        # A job's server would have to import what is still missing here, at the same time.
+        if self.ready or not request["detached"]:
+            pid = os.fork()
+            if pid == 0:
+                self._become(request, files)
+            if not request["detached"]:
+                self._launchers[pid] = launcher
+                self._tell(pid, pid)
+        for file in files:
+            os.close(file)
+        if launcher not in self._launchers.values():
+            launcher.close()
+
+    def _become(self, request: dict[str, Any], files: list[int]) -> NoReturn:
+        """Turn a fork into the worker."""
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for one in (self._listener, self._ended, self._bell, *self._launchers.values()):
+                one.close()
+            os.setpgid(0, 0)
+            if request["detached"] and os.fork():
+                os._exit(0)
+            for number, file in enumerate(files):
+                os.dup2(file, number)
+                os.close(file)
+            os.environ.clear()
+            os.environ.update(request["env"])
+            os.chdir(request["cwd"])
+            os.nice(request["nice"] - os.nice(0))
+            sys.argv = request["argv"]
+            sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
+            random.seed()
+            if "numpy" in sys.modules:
+                sys.modules["numpy"].random.seed()
+            gc.enable()
+            runpy.run_path(sys.argv[0], run_name="__main__")
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush()
+        os._exit(status)
+
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                self._tell(*ended)
+                self._forget(ended[0])
+
+    def _stop(self, launcher: socket.socket) -> None:
+        """A launcher was killed: that was meant for its worker."""
+        pid = next((pid for pid, one in self._launchers.items() if one is launcher), None)
+        if pid is not None:
+            self._forget(pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _forget(self, pid: int) -> None:
+        self._busy = time.monotonic()
+        if launcher := self._launchers.pop(pid, None):
+            launcher.close()
+
+    def _tell(self, pid: int, value: int) -> None:
+        with contextlib.suppress(OSError, KeyError):
+            self._launchers[pid].sendall(f"{value}\n".encode())
+
+
+def _request(launcher: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """What a launcher asks for, and its three files."""
+    if peer(launcher) != os.getuid():
+        raise ValueError("another user")
+    launcher.settimeout(PATIENCE)
+    header, files, _, _ = socket.recv_fds(launcher, 4, 3)
+    try:
+        (size,) = struct.unpack("!I", header)
+        body = bytearray()
+        while len(body) < size:
+            if not (more := launcher.recv(size - len(body))):
+                raise ValueError("it went away")
+            body += more
+        request = json.loads(body)
+        if len(files) != 3:
+            raise ValueError("standard files are missing")
+    except Exception:
+        for file in files:
+            os.close(file)
+        raise
+    launcher.settimeout(None)
+    return request, files
+
+
+def opened_gpu() -> bool:
+    """Whether this process has opened a GPU."""
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            if os.readlink(f"/proc/self/fd/{number}").startswith("/dev/nvidia"):
+                return True
+    return False
+
+
+def main() -> None:
+    """Import, and serve meanwhile and ever after."""
+    path = sys.argv[1]
+    lock = os.open(path + ".lock", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return
+    server = Server(path, int(os.environ["RAY_RAYLET_PID"]))
+    sys.argv = sys.argv[:1]
+    of_job = not path.endswith(SUFFIX)
+    modules = list(JOB if of_job else NODE)
+    if not of_job and not os.path.exists("/proc/driver/nvidia"):
+        os.environ["DS_ACCELERATOR"] = "cpu"
+        modules += WITHOUT_GPU
+    gc.disable()
+    try:
+        for module in modules:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(module)
+            if opened_gpu():
+                return
+            while server.serve(0):
+                pass
+        server.ready = True
+        gc.freeze()  # else the first collection in a fork would copy every page
+        while not server.alone and not (of_job and server.idle > IDLE_SECONDS):
+            server.serve(EVERY_SECONDS)
+    finally:
+        with contextlib.suppress(FileNotFoundError):  # Ray removes its folders
+            os.unlink(path)
+
+
+if __name__ == "__main__":
+    main()
