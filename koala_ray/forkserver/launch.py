@@ -29,17 +29,12 @@ SERVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "server.py")
 def main() -> NoReturn:
     """Launch the worker."""
     arguments = sys.argv[1:]
-    node = next((one.removeprefix(RAYLET) + SUFFIX for one in arguments if one.startswith(RAYLET)), "")
-    job = f"{node}.{os.environ.get('RAY_JOB_ID', '')}"
-    if not node or len(os.fsencode(job)) > LONGEST_PATH:
+    path = next((one.removeprefix(RAYLET) + SUFFIX for one in arguments if one.startswith(RAYLET)), "")
+    if not path or len(os.fsencode(path)) > LONGEST_PATH:
         become(arguments)
-    server = connect(job)
-    if server is None and (server := connect(node)):
-        # A job has a server of its own, since Ray keeps the job's id where a fork can't change it: begin one.
-        ask(server, [SERVER, job], detached=True)
-        server = connect(node)
+    server = connect(path)
     if server is None:
-        start_server(node)
+        start_server(path)
         become(arguments)
     accompany(server, arguments)
 
@@ -75,38 +70,23 @@ def start_server(path: str) -> None:
     os.setpgid(0, 0)
     if os.fork():
         os._exit(0)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+    os.dup2(0, 1)
+    os.dup2(os.open(path + ".log", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), 2)
     os.execv(sys.executable, [sys.executable, SERVER, path])
-
-
-def ask(server: socket.socket, arguments: list[str], detached: bool = False) -> bool:
-    """Have a program forked; whether the server has taken the request.
-
-    Args:
-        server: a connection.
-        arguments: the program's path and its arguments.
-        detached: whether it outlives the connection.
-    """
-    request = {
-        "argv": arguments,
-        "env": dict(os.environ),
-        "cwd": os.getcwd(),
-        "nice": os.nice(0),
-        "detached": detached,
-    }
-    body = json.dumps(request).encode()
-    try:
-        socket.send_fds(server, [struct.pack("!I", len(body))], [0, 1, 2])
-        server.sendall(body)
-    except OSError:
-        return False
-    return True
 
 
 def accompany(server: socket.socket, arguments: list[str]) -> NoReturn:
     """Have the worker forked, and end as it does."""
+    request = {"argv": arguments, "env": dict(os.environ), "cwd": os.getcwd(), "nice": os.nice(0)}
+    body = json.dumps(request).encode()
     told = answers(server)
-    pid = next(told, 0) if ask(server, arguments) else 0
+    try:
+        socket.send_fds(server, [struct.pack("!I", len(body))], [0, 1, 2])
+        server.sendall(body)
+        pid = next(told, 0)
+    except OSError:
+        pid = 0
     if not pid:
         become(arguments)
     for number in (signal.SIGTERM, signal.SIGINT):

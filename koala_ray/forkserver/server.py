@@ -1,9 +1,11 @@
-"""Imports once what workers import, and forks itself for each worker that Ray launches on its node.
+"""A node's fork server: imports once what workers import, and forks itself for each worker that Ray launches.
 
-A node's server holds what doesn't know of Ray; forked from it, each job's server holds Ray, too. Started by
-:mod:`koala_ray.forkserver.launch`; they end with the node's raylet. A fork is what a fresh process would be: its
-arguments, environment, folder, files, niceness and random numbers are its own. A server never opens a GPU, since CUDA
-doesn't outlive a fork; should an import do so, it ends, and workers start in the usual way.
+Started by :mod:`koala_ray.forkserver.launch`; ends with the node's raylet. A fork is what a fresh process would be: its
+arguments, environment, folder, files, niceness and random numbers are its own.
+
+Two things don't outlive a fork. Ray keeps the job's id and the seed of its own ids where only an import sets them, so
+each worker imports Ray for itself. And CUDA can't be used in a fork of a process that has opened a GPU. Should an
+import have done the one or the other after all, the server ends, and workers start in the usual way.
 """
 
 from __future__ import annotations
@@ -21,23 +23,20 @@ import signal
 import socket
 import struct
 import sys
-import time
 import traceback
 from typing import Any, NoReturn
 
-from launch import SUFFIX, peer
+from launch import peer
 
-NODE = (
-    "numpy", "pyarrow.dataset", "pandas", "pydantic", "torch", "sympy", "torch.distributed.tensor", "torch._dynamo",
-    "safetensors.torch", "transformers", "transformers.conversion_mapping",
-    "transformers.models.llama.modeling_llama",
+MODULES = (
+    "numpy", "pyarrow.dataset", "pandas", "pydantic", "jsonschema", "google.protobuf.message", "requests", "fsspec",
+    "torch", "sympy", "torch.distributed.tensor", "torch._dynamo", "torch.export", "safetensors.torch", "transformers",
+    "transformers.conversion_mapping", "transformers.models.llama.modeling_llama",
 )  # fmt: skip
 """In this order; small steps, since nobody is answered during one. Nothing of koala_ray, whose code may change."""
 WITHOUT_GPU = ("deepspeed",)
 """Looks for GPUs when it is imported."""
-JOB = ("ray", "ray.data", "ray.train", "ray.train.torch", "ray.train.v2.api.data_parallel_trainer")
-IDLE_SECONDS = 60.0
-"""How long a job's server stays without a worker: the job may be over."""
+NEVER = "ray"
 EVERY_SECONDS = 1.0
 """How often the server looks whether its raylet lives."""
 PATIENCE = 5.0
@@ -53,11 +52,13 @@ class Server:
         Args:
             path: of the socket.
             raylet: the process that it serves.
+
+        Raises:
+            BlockingIOError: another server does.
         """
         self._raylet = raylet
-        self.ready = False
-        """Whether all is imported; what is forked before imports the rest for itself."""
-        self._busy = time.monotonic()
+        self._lock = os.open(path + ".lock", os.O_CREAT | os.O_RDWR, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._launchers: dict[int, socket.socket] = {}
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
@@ -87,11 +88,6 @@ class Server:
         """Whether the raylet is gone."""
         return not os.path.exists(f"/proc/{self._raylet}")
 
-    @property
-    def idle(self) -> float:
-        """Seconds without a worker."""
-        return 0.0 if self._launchers else time.monotonic() - self._busy
-
     def _fork(self) -> None:
         launcher, _ = self._listener.accept()
         try:
@@ -99,18 +95,13 @@ class Server:
         except (OSError, ValueError, struct.error):
             launcher.close()
             return
-        # A job's server would have to import what is still missing here, at the same time.
-        if self.ready or not request["detached"]:
-            pid = os.fork()
-            if pid == 0:
-                self._become(request, files)
-            if not request["detached"]:
-                self._launchers[pid] = launcher
-                self._tell(pid, pid)
+        pid = os.fork()
+        if pid == 0:
+            self._become(request, files)
         for file in files:
             os.close(file)
-        if launcher not in self._launchers.values():
-            launcher.close()
+        self._launchers[pid] = launcher
+        self._tell(pid, pid)
 
     def _become(self, request: dict[str, Any], files: list[int]) -> NoReturn:
         """Turn a fork into the worker."""
@@ -120,9 +111,8 @@ class Server:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for one in (self._listener, self._ended, self._bell, *self._launchers.values()):
                 one.close()
+            os.close(self._lock)  # else the worker would hold it once the server is gone
             os.setpgid(0, 0)
-            if request["detached"] and os.fork():
-                os._exit(0)
             for number, file in enumerate(files):
                 os.dup2(file, number)
                 os.close(file)
@@ -160,7 +150,6 @@ class Server:
                 os.kill(pid, signal.SIGKILL)
 
     def _forget(self, pid: int) -> None:
-        self._busy = time.monotonic()
         if launcher := self._launchers.pop(pid, None):
             launcher.close()
 
@@ -205,16 +194,13 @@ def opened_gpu() -> bool:
 def main() -> None:
     """Import, and serve meanwhile and ever after."""
     path = sys.argv[1]
-    lock = os.open(path + ".lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        server = Server(path, int(os.environ["RAY_RAYLET_PID"]))
+    except BlockingIOError:
         return
-    server = Server(path, int(os.environ["RAY_RAYLET_PID"]))
     sys.argv = sys.argv[:1]
-    of_job = not path.endswith(SUFFIX)
-    modules = list(JOB if of_job else NODE)
-    if not of_job and not os.path.exists("/proc/driver/nvidia"):
+    modules = list(MODULES)
+    if not os.path.exists("/proc/driver/nvidia"):
         os.environ["DS_ACCELERATOR"] = "cpu"
         modules += WITHOUT_GPU
     gc.disable()
@@ -222,13 +208,12 @@ def main() -> None:
         for module in modules:
             with contextlib.suppress(ImportError):
                 importlib.import_module(module)
-            if opened_gpu():
+            if NEVER in sys.modules or opened_gpu():
                 return
             while server.serve(0):
                 pass
-        server.ready = True
         gc.freeze()  # else the first collection in a fork would copy every page
-        while not server.alone and not (of_job and server.idle > IDLE_SECONDS):
+        while not server.alone:
             server.serve(EVERY_SECONDS)
     finally:
         with contextlib.suppress(FileNotFoundError):  # Ray removes its folders

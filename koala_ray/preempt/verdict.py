@@ -33,7 +33,7 @@ def verdict(
     taken = [record["step"] for record in steps[1]]
     expected = list(range(1, quiet["steps"] + 1))
     losses = [[record["loss"] for record in arm] for arm in steps]
-    starts = [record["time"] for record in records[1] if record["kind"] == "start"]
+    starts = [record for record in records[1] if record["kind"] == "start"]
     attempts = read_attempts(storage.join(disturbed["folder"], ATTEMPTS))
     told = [{**asdict(kill), **recovery(kill, steps[1], starts, said)} for kill in kills]
     resumed = [kill["seconds_to_resume"] for kill in told if kill["seconds_to_resume"] is not None]
@@ -57,24 +57,32 @@ def verdict(
 
 
 def recovery(
-    kill: Kill, steps: Sequence[dict[str, Any]], starts: Sequence[float], said: Sequence[tuple[float, str]]
+    kill: Kill,
+    steps: Sequence[dict[str, Any]],
+    starts: Sequence[dict[str, Any]],
+    said: Sequence[tuple[float, str]],
 ) -> dict[str, float | None]:
     """How long it took after a disturbance, in seconds: until the run said so, its workers were up, the first new step.
 
     The first new step of the surviving run: those that the doomed workers still took are given up or come before.
     """
-    up = next((time for time in starts if time > kill.time), None)
+    start = next((record for record in starts if record["time"] > kill.time), None)
+    up = start["time"] if start else None
+    clock = start.get("clock", {}) if start else {}
     first = next((step["time"] for step in steps if up is not None and step["time"] > up), None)
     detected = next((time for time, line in said if time > kill.time and (AGAIN in line or "going on" in line)), None)
     return {
         "seconds_to_detect": _since(kill.time, detected),
+        "seconds_to_launch": _since(kill.time, clock.get("began")),
+        "seconds_of_imports": _since(clock.get("began"), clock.get("imported")),
+        "seconds_of_loading": _since(clock.get("imported"), clock.get("restored")),
         "seconds_to_start": _since(kill.time, up),
         "seconds_to_resume": _since(kill.time, first),
     }
 
 
-def _since(began: float, ended: float | None) -> float | None:
-    return None if ended is None else round(ended - began, 2)
+def _since(began: float | None, ended: float | None) -> float | None:
+    return None if began is None or ended is None else round(ended - began, 2)
 
 
 def stall(steps: Sequence[dict[str, Any]]) -> float:
@@ -103,10 +111,11 @@ def same_weights(one: str, other: str) -> bool:
 def lines(found: dict[str, Any]) -> list[str]:
     """The verdict for a person."""
     told = [
-        f"{'kill':<12} {'saved':>6} {'detected':>9} {'workers up':>11} {'first step':>11}",
+        f"{'kill':<12} {'saved':>6} {'detected':>9} {'launched':>9} {'workers up':>11} {'first step':>11}",
         *(
             f"{kill['kind']:<12} {kill['safe']:>6} {_s(kill['seconds_to_detect']):>9} "
-            f"{_s(kill['seconds_to_start']):>11} {_s(kill['seconds_to_resume']):>11}  {kill['detail']}".rstrip()
+            f"{_s(kill['seconds_to_launch']):>9} {_s(kill['seconds_to_start']):>11} "
+            f"{_s(kill['seconds_to_resume']):>11}  {kill['detail']}".rstrip()
             for kill in found["kills"]
         ),
         "",

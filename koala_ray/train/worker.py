@@ -45,6 +45,7 @@ def train_worker(config: dict[str, Any]) -> None:
 
 
 def _train(config: dict[str, Any], recipe: Recipe, wanted: Recipe) -> None:
+    clock = {"began": time.time()}
     import ray.train
     import torch
 
@@ -64,6 +65,7 @@ def _train(config: dict[str, Any], recipe: Recipe, wanted: Recipe) -> None:
     from koala_ray.train.retries import LeftMachines
     from koala_ray.train.wishes import wisher
 
+    clock["imported"] = time.time()
     quiet_transformers()
     settings = recipe.train
     context = ray.train.get_context()
@@ -88,8 +90,10 @@ def _train(config: dict[str, Any], recipe: Recipe, wanted: Recipe) -> None:
     say("loading the model")
     model = load_model(recipe.model.base, settings, recipe.lora, deepspeed_config(settings))
     engine = build_engine(model, settings)
+    clock["built"] = time.time()
     folder = config["folder"]
     restored = restore(engine, folder, config["run"], lambda text: tell({"kind": "notice", "text": text}))
+    clock["restored"] = time.time()
     first_step = restored.steps_taken
     records += restored.records
     guards = Guards.from_state(recipe.guards, restored.guards or {})
@@ -108,7 +112,7 @@ def _train(config: dict[str, Any], recipe: Recipe, wanted: Recipe) -> None:
     )
     heldout = storage.join(config["tokens"], "heldout")
     rows = heldout_rows(heldout, rank, workers, settings.heldout_rows)
-    post(start_record(engine, recipe, first_step, workers, rows))
+    post({**start_record(engine, recipe, first_step, workers, rows), "clock": clock})
     groups = heldout_groups(heldout)
     tokenizer = Tokenizer.load(recipe.model.base)
     questions = opening_questions(heldout, tokenizer, settings.samples)

@@ -38,7 +38,12 @@ def test_two_runs_that_agree(tmp_path):
         START,
         step(1, 101),
         step(2, 102),
-        {**START, "step": 2, "time": 112},
+        {
+            **START,
+            "step": 2,
+            "time": 112,
+            "clock": {"began": 107.0, "imported": 108.5, "built": 110.0, "restored": 111.0},
+        },
         step(3, 113, stall=0.2),
         step(4, 114),
     ]
@@ -51,6 +56,8 @@ def test_two_runs_that_agree(tmp_path):
     assert (found["rows_repeated"], found["rows_lost"], found["wasted_steps"]) == (0, 0, 1)
     (kill,) = found["kills"]
     assert kill["seconds_to_detect"] == 1
+    assert kill["seconds_to_launch"] == 4
+    assert (kill["seconds_of_imports"], kill["seconds_of_loading"]) == (1.5, 2.5)
     assert kill["seconds_to_start"] == 9
     assert kill["seconds_to_resume"] == found["seconds_to_resume"] == 10
     assert found["goodput"] == [1.0, round(4 / 14, 4)]
