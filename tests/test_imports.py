@@ -26,6 +26,7 @@ LAYERS = [
         "progress",
         "pages",
         "session",
+        "forkserver",
         "models",
         "prompts",
         "samples",

@@ -22,11 +22,10 @@ from koala_ray.plan.hardware import (
     shown,
 )
 from koala_ray.plan.memory import checkpoint_bytes
-from koala_ray.plan.reclaims import Reclaims, best_interval, expected_hours, expected_reclaims, simulated_hours
+from koala_ray.plan.reclaims import MARGIN, Reclaims, best_interval, expected_hours, expected_reclaims, simulated_hours
 from koala_ray.plan.shape import ModelShape, shape_of
 from koala_ray.plan.step_time import StepTime
 from koala_ray.plan.workload import Workload
-from koala_ray.preempt.signals import MARGIN
 from koala_ray.recipe import Recipe
 
 HOUR = 3600.0

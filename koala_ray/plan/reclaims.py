@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+MARGIN = 1.25
+"""After a notice a checkpoint is begun only if so many times what it took so far is left."""
+
 
 @dataclass(frozen=True)
 class Reclaims:

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from koala_ray.plan.reclaims import MARGIN
+
 EVERY_SECONDS = 2.0
-MARGIN = 1.25
-"""A checkpoint is begun only if so many times what it took so far is left."""
 
 
 class Wish(IntEnum):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from koala_ray import storage
 from koala_ray.checkpoint.manifest import RECORDS, parse_records
-from koala_ray.train.ledger import read_attempts
+from koala_ray.train.ledger import Attempt, read_attempts
 from koala_ray.train.step import ATTEMPTS
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def verdict(
         "seconds_to_resume": round(sum(resumed) / len(resumed), 2) if resumed else None,
         "checkpoint_stall": [round(stall(arm), 5) for arm in steps],
         "goodput": [round(goodput(arm), 4) for arm in steps],
+        "goodput_planned": round(planned_goodput(steps[0], resumed, attempts), 4),
     }
 
 
@@ -99,6 +100,28 @@ def goodput(steps: Sequence[dict[str, Any]]) -> float:
     return float(busy / (steps[-1]["time"] - steps[0]["time"] + steps[0]["seconds"]))
 
 
+def planned_goodput(
+    steps: Sequence[dict[str, Any]], restarts: Sequence[float], attempts: Sequence[Attempt]
+) -> float:
+    """The goodput that :func:`koala_ray.plan.reclaims.expected_hours` gives, to first order, for a drill's own parts.
+
+    A disturbance costs a restart, half an interval between checkpoints, and what one takes until it is committed. How
+    near that is to the goodput that was measured says how far the plan's hours for another size can be trusted.
+
+    Args:
+        steps: the undisturbed run's.
+        restarts: seconds from each disturbance to the first new step.
+        attempts: the disturbed run's.
+    """
+    if not steps:
+        return 0.0
+    busy = sum(step["seconds"] for step in steps)
+    waits = [step["checkpoint_stall"] for step in steps if step["checkpoint_stall"]]
+    half = busy / (len(waits) + 1) / 2
+    commit = max((attempt.longest_checkpoint for attempt in attempts), default=0.0)
+    return float(busy / (busy + sum(waits) + sum(restart + half + commit for restart in restarts)))
+
+
 def same_weights(one: str, other: str) -> bool:
     """Whether two models' weight files are the same, byte by byte."""
     found = [
@@ -126,7 +149,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         f"steps repeated    {found['wasted_steps']} of {found['steps']}",
         "checkpoint stall  " + ", ".join(f"{100 * part:.2f} %" for part in found["checkpoint_stall"]),
         "goodput           " + ", ".join(f"{100 * part:.1f} %" for part in found["goodput"]),
-        "                  (undisturbed, disturbed)",
+        f"                  (undisturbed, disturbed; by the plan's formula {100 * found['goodput_planned']:.1f} %)",
     ]
     return told
 

@@ -62,6 +62,8 @@ def test_two_runs_that_agree(tmp_path):
     assert kill["seconds_to_resume"] == found["seconds_to_resume"] == 10
     assert found["goodput"] == [1.0, round(4 / 14, 4)]
     assert found["checkpoint_stall"] == [0, round(0.2 / 4.2, 5)]
+    # Four seconds of steps, a restart of ten, half of the one interval: 4 / (4 + 10 + 2).
+    assert found["goodput_planned"] == 0.25
     assert any("identical, bit for bit" in line for line in lines(found))
 
 
