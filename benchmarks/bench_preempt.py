@@ -92,6 +92,14 @@ class Way:
 
     def run(self, kills: bool) -> list[float]:
         """Run it to its end; gives when it was killed."""
+        try:
+            return self._run(kills)
+        finally:
+            if self.process.poll() is None:
+                self.process.terminate()
+                self.process.wait()
+
+    def _run(self, kills: bool) -> list[float]:
         self.start()
         told = []
         for step in sorted([*BETWEEN, DURING]) if kills else []:

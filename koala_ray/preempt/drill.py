@@ -28,7 +28,10 @@ from koala_ray.progress import say
 
 NOTICE_SECONDS = 20.0
 """The notice that is given; GCP gives 30, AWS 120."""
+SHORT_SECONDS = 0.5
+"""A notice that is too short for anything."""
 PAUSE_SECONDS = 1.5
+"""A disturbance comes at some moment within so many seconds after a checkpoint."""
 PATIENCE = 300.0
 """Seconds to wait for a run to get anywhere."""
 
@@ -196,16 +199,50 @@ class Drill:
         kill.detail = f"{folder.name} was {'committed' if (folder / MANIFEST).exists() else 'not committed'}"
 
     def _notice(self, kill: Kill) -> None:
-        """The real agent of a working node takes a file's appearance for a notice; then the node goes."""
-        node = self._random.choice(wait_for(self._machines.working_nodes, PATIENCE, "a train worker"))
+        """A working node is announced to go, in time."""
+        self._announce(kill, self._some_nodes(1), NOTICE_SECONDS)
+
+    def _notice_short(self, kill: Kill) -> None:
+        """The notice comes too late for a checkpoint."""
+        self._announce(kill, self._some_nodes(1), SHORT_SECONDS)
+
+    def _notice_two(self, kill: Kill) -> None:
+        """Two nodes are announced to go at once."""
+        self._announce(kill, self._some_nodes(2), NOTICE_SECONDS)
+
+    def _some_nodes(self, count: int) -> list[Any]:
+        """So many of the working nodes, or all if there are fewer."""
+        nodes = wait_for(self._machines.working_nodes, PATIENCE, "a train worker")
+        return self._random.sample(nodes, min(count, len(nodes)))
+
+    def _announce(self, kill: Kill, nodes: Sequence[Any], seconds: float) -> None:
+        """The real agents of some nodes take a file's appearance for a notice; then the nodes go."""
+        files = [Path(self._folder) / f"notice-{node.node_id[:8]}" for node in nodes]
+        agents = [self._machines.start_agent(node, file) for node, file in zip(nodes, files, strict=True)]
+        for _ in nodes:
+            self._machines.add()
+        kill.time = time.time()
+        for file in files:
+            file.write_text(str(seconds))
+        for agent in agents:
+            agent.wait(PATIENCE)
+        left = max(0.0, kill.time + seconds - time.time())
+        with suppress(TimeoutError):
+            wait_for(lambda: not any(map(self._machines.train_workers, nodes)), left, "the workers to leave")
+            kill.detail = f"the workers left after {time.time() - kill.time:.1f} s"
+        for node in nodes:
+            self._machines.lose(node)
+
+    def _agent(self, kill: Kill) -> None:
+        """The agent of a node dies, so nobody hears of the notice; then the node goes."""
+        (node,) = self._some_nodes(1)
         file = Path(self._folder) / f"notice-{node.node_id[:8]}"
         agent = self._machines.start_agent(node, file)
-        self._machines.add()
+        agent.kill()
+        agent.wait()
         file.write_text(str(NOTICE_SECONDS))
+        self._machines.add()
         kill.time = time.time()
-        agent.wait(PATIENCE)
-        wait_for(lambda: not self._machines.train_workers(node), NOTICE_SECONDS, "the workers to leave the node")
-        kill.detail = f"the workers left after {time.time() - kill.time:.1f} s"
         self._machines.lose(node)
 
     def _shrink(self, kill: Kill) -> None:
@@ -227,7 +264,10 @@ class Drill:
 
 ARMS = ("undisturbed", "disturbed")
 """Also their folders' names."""
-KINDS = ("worker", "workers_all", "hang", "node", "driver", "upload", "notice", "shrink")
+KINDS = (
+    "worker", "workers_all", "hang", "node", "driver", "upload", "notice", "notice_short", "notice_two", "agent",
+    "shrink",
+)  # fmt: skip
 
 
 def run_drill(

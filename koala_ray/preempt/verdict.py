@@ -100,9 +100,7 @@ def goodput(steps: Sequence[dict[str, Any]]) -> float:
     return float(busy / (steps[-1]["time"] - steps[0]["time"] + steps[0]["seconds"]))
 
 
-def planned_goodput(
-    steps: Sequence[dict[str, Any]], restarts: Sequence[float], attempts: Sequence[Attempt]
-) -> float:
+def planned_goodput(steps: Sequence[dict[str, Any]], restarts: Sequence[float], attempts: Sequence[Attempt]) -> float:
     """The goodput that :func:`koala_ray.plan.reclaims.expected_hours` gives, to first order, for a drill's own parts.
 
     A disturbance costs a restart, half an interval between checkpoints, and what one takes until it is committed. How

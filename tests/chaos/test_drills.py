@@ -42,6 +42,15 @@ def test_a_notice_and_a_machine_that_comes_back_later(tmp_path):
 
 
 @pytest.mark.chaos
+def test_notices_that_come_too_late_twice_at_once_or_not_at_all(tmp_path):
+    found = disturbed(tmp_path, 2, 1, ["notice_short", "notice_two", "agent"], 0)
+    check(found)
+    assert found["loss_max_relative_difference"] == 0
+    assert found["weights_bit_identical"]
+    assert found["kills"][1]["detail"].startswith("the workers left after")
+
+
+@pytest.mark.chaos
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_whatever_is_killed_the_run_ends_as_the_undisturbed_one(tmp_path, workers, stage):
