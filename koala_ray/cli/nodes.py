@@ -64,7 +64,8 @@ def spot_agent(
     "--kills",
     default="worker,node,driver,upload,notice",
     show_default=True,
-    help="In this order: worker, workers_all, hang, node, driver, upload, notice, shrink.",
+    help="In this order: worker, workers_all, hang, node, driver, upload (amid a checkpoint), notice, notice_short, "
+    "notice_two, agent, shrink.",
 )
 @click.option("--workers", default=2, show_default=True, help="Train workers, one on each node.")
 @click.option("--seed", default=0, show_default=True, help="Chooses the victims.")

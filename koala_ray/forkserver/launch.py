@@ -72,7 +72,7 @@ def start_server(path: str) -> None:
         os._exit(0)
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
     os.dup2(0, 1)
-    os.dup2(os.open(path + ".log", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), 2)
+    os.dup2(os.open(path + ".log", os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW, 0o600), 2)
     os.execv(sys.executable, [sys.executable, SERVER, path])
 
 

@@ -23,8 +23,7 @@ import signal
 import socket
 import struct
 import sys
-import traceback
-from typing import Any, NoReturn
+from typing import Any
 
 from launch import peer
 
@@ -43,6 +42,13 @@ PATIENCE = 5.0
 """Seconds for a launcher to say what it wants."""
 
 
+class Forked(BaseException):
+    """Raised in a fork, so that it leaves the server's doings: what it is to become."""
+
+    def __init__(self, request: dict[str, Any], files: list[int]) -> None:
+        self.request, self.files = request, files
+
+
 class Server:
     """Listens, forks, and tells each launcher how its worker ended."""
 
@@ -57,7 +63,7 @@ class Server:
             BlockingIOError: another server does.
         """
         self._raylet = raylet
-        self._lock = os.open(path + ".lock", os.O_CREAT | os.O_RDWR, 0o600)
+        self._lock = os.open(path + ".lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._launchers: dict[int, socket.socket] = {}
         with contextlib.suppress(FileNotFoundError):
@@ -71,7 +77,11 @@ class Server:
         signal.set_wakeup_fd(self._bell.fileno())
 
     def serve(self, seconds: float) -> bool:
-        """Answer what comes, wait for so many seconds at most; whether something came."""
+        """Answer what comes, wait for so many seconds at most; whether something came.
+
+        Raises:
+            Forked: in a fork.
+        """
         ready, _, _ = select.select([self._listener, self._ended, *self._launchers.values()], [], [], seconds)
         for one in ready:
             if one is self._listener:
@@ -97,43 +107,21 @@ class Server:
             return
         pid = os.fork()
         if pid == 0:
-            self._become(request, files)
+            launcher.close()
+            self._close()
+            raise Forked(request, files)
         for file in files:
             os.close(file)
         self._launchers[pid] = launcher
         self._tell(pid, pid)
 
-    def _become(self, request: dict[str, Any], files: list[int]) -> NoReturn:
-        """Turn a fork into the worker."""
-        status = 1
-        try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for one in (self._listener, self._ended, self._bell, *self._launchers.values()):
-                one.close()
-            os.close(self._lock)  # else the worker would hold it once the server is gone
-            os.setpgid(0, 0)
-            for number, file in enumerate(files):
-                os.dup2(file, number)
-                os.close(file)
-            os.environ.clear()
-            os.environ.update(request["env"])
-            os.chdir(request["cwd"])
-            os.nice(request["nice"] - os.nice(0))
-            sys.argv = request["argv"]
-            sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
-            random.seed()
-            if "numpy" in sys.modules:
-                sys.modules["numpy"].random.seed()
-            gc.enable()
-            runpy.run_path(sys.argv[0], run_name="__main__")
-            status = 0
-        except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else int(end.code is not None)
-        except BaseException:
-            traceback.print_exc()
-        sys.stdout.flush()
-        os._exit(status)
+    def _close(self) -> None:
+        """Close what is the server's, in a fork."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for one in (self._listener, self._ended, self._bell, *self._launchers.values()):
+            one.close()
+        os.close(self._lock)  # else the worker would hold it once the server is gone
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -191,33 +179,64 @@ def opened_gpu() -> bool:
     return False
 
 
-def main() -> None:
-    """Import, and serve meanwhile and ever after."""
-    path = sys.argv[1]
+def become(request: dict[str, Any], files: list[int]) -> None:
+    """Turn a fork into the worker."""
+    os.setpgid(0, 0)
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    os.environ.clear()
+    os.environ.update(request["env"])
+    os.chdir(request["cwd"])
+    os.nice(request["nice"] - os.nice(0))
+    sys.argv = request["argv"]
+    sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
+    random.seed()
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
+    gc.enable()
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def serve(path: str) -> None:
+    """Import, and serve meanwhile and ever after.
+
+    Raises:
+        Forked: in a fork.
+    """
     try:
         server = Server(path, int(os.environ["RAY_RAYLET_PID"]))
     except BlockingIOError:
         return
-    sys.argv = sys.argv[:1]
     modules = list(MODULES)
     if not os.path.exists("/proc/driver/nvidia"):
         os.environ["DS_ACCELERATOR"] = "cpu"
         modules += WITHOUT_GPU
     gc.disable()
-    try:
-        for module in modules:
-            with contextlib.suppress(ImportError):
-                importlib.import_module(module)
-            if NEVER in sys.modules or opened_gpu():
-                return
-            while server.serve(0):
-                pass
+    for module in modules:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
+        if NEVER in sys.modules or opened_gpu():
+            break
+        while server.serve(0):
+            pass
+    else:
         gc.freeze()  # else the first collection in a fork would copy every page
         while not server.alone:
             server.serve(EVERY_SECONDS)
-    finally:
-        with contextlib.suppress(FileNotFoundError):  # Ray removes its folders
-            os.unlink(path)
+    with contextlib.suppress(FileNotFoundError):  # Ray removes its folders
+        os.unlink(path)
+
+
+def main() -> None:
+    """Serve; in a fork, be the worker."""
+    path = sys.argv.pop()
+    try:
+        serve(path)
+        return
+    except Forked as fork:
+        worker = fork
+    become(worker.request, worker.files)
 
 
 if __name__ == "__main__":

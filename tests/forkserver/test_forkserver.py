@@ -137,6 +137,12 @@ def test_a_launcher_that_is_killed_takes_its_worker_along(warm):
     worker.wait(PATIENCE)
 
 
+def test_a_worker_tidies_up_when_it_ends(warm):
+    launcher = warm.launch("import atexit, sys\natexit.register(print, 'tidied')\nsys.exit('enough')")
+    assert launcher.communicate(timeout=PATIENCE) == ("tidied\n", "enough\n")
+    assert launcher.returncode == 1
+
+
 def test_an_error_is_told_as_python_does(warm):
     launcher = warm.launch("raise KeyError('what')")
     _, error = launcher.communicate(timeout=PATIENCE)
