@@ -131,6 +131,11 @@ def answers(node: dict[str, Any]) -> bool:
     return True
 
 
+def silent_nodes(ray: Any) -> list[str]:
+    """The ids, in hex, of the nodes that Ray counts as alive and that don't answer."""
+    return [node["NodeID"] for node in staying_nodes(ray) if not answers(node)]
+
+
 def room(ray: Any, cpus: float, gpus: int, free: bool = False, answering: bool = False) -> int:
     """How many processes with so many CPUs and GPUs the nodes hold that stay.
 

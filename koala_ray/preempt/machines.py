@@ -82,7 +82,8 @@ class Machines:
 
 def processes(node: Any) -> list[psutil.Process]:
     """All processes of a node, its raylet last; none if it is gone."""
-    return processes_of(int(node.all_processes["raylet"][0].process.pid))
+    raylet = node.all_processes.get("raylet")
+    return processes_of(int(raylet[0].process.pid)) if raylet else []
 
 
 def processes_of(raylet: int) -> list[psutil.Process]:

@@ -11,7 +11,7 @@ from koala_ray import storage
 from koala_ray.checkpoint.manifest import RAY_FILES, committed_steps
 from koala_ray.errors import KoalaError, StorageFailure
 from koala_ray.recipe import Recipe, TrainSettings
-from koala_ray.session import log_folder, room
+from koala_ray.session import log_folder, room, silent_nodes
 from koala_ray.steps import StepResult
 from koala_ray.train.retries import Retries, fault_of, refusal
 
@@ -119,6 +119,7 @@ def trainer(folder: str, recipe: Recipe, workers: int, config: dict[str, Any]) -
     It neither starts them again nor keeps checkpoints: :mod:`koala_ray.train.retries` tells errors from losses, and
     :mod:`koala_ray.checkpoint` commits by itself.
     """
+    import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -128,9 +129,10 @@ def trainer(folder: str, recipe: Recipe, workers: int, config: dict[str, Any]) -
     send_logs_to_file()
     # Else a worker that doesn't answer at all, and has no other one that waits for it, counts as alive for ten minutes.
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(recipe.guards.hang_seconds)
-    # There was room a moment ago: where the workers find none, a machine is gone that Ray still counts, and it is to
-    # be counted again.
+    # There was room a moment ago: where the workers find none, a machine has just gone, and all is counted again.
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(PLACED_SECONDS)
+    # A machine that was switched off counts as alive for some 15 s, and Ray would wait for it.
+    silent = silent_nodes(ray)
     settings = recipe.train
     filesystem, path = storage.arrow_filesystem(folder)
     resources = {"CPU": settings.cpus_per_worker, **({"GPU": 1} if settings.gpus_per_worker else {})}
@@ -140,14 +142,17 @@ def trainer(folder: str, recipe: Recipe, workers: int, config: dict[str, Any]) -
         torch_config=TorchConfig(
             backend="nccl" if settings.gpus_per_worker else "gloo", timeout_s=recipe.guards.hang_seconds
         ),
-        scaling_config=ScalingConfig(
-            num_workers=workers, use_gpu=settings.gpus_per_worker > 0, resources_per_worker=resources
+        scaling_config=ScalingConfig(  # type: ignore[call-arg]  # the stub is that of Ray Train's first version
+            num_workers=workers,
+            use_gpu=settings.gpus_per_worker > 0,
+            resources_per_worker=resources,
+            label_selector={"ray.io/node-id": f"!in({','.join(silent)})"} if silent else None,
         ),
         run_config=RunConfig(
             name=RAY_FILES,
             storage_path=path,
             storage_filesystem=filesystem,
-            failure_config=FailureConfig(  # type: ignore[call-arg]  # the stub is that of Ray Train's first version
+            failure_config=FailureConfig(  # type: ignore[call-arg]  # the same
                 max_failures=0, max_preemption_failures=0, controller_failure_limit=0
             ),
         ),
