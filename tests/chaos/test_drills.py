@@ -66,7 +66,7 @@ def test_whatever_is_killed_the_run_ends_as_the_undisturbed_one(tmp_path, worker
 def test_twenty_kills_in_one_run(tmp_path):
     kinds = random.Random(7).choices([kind for kind in KILLS if kind != "hang"], k=20)
     with machines(2) as here:
-        settings = [*SHORT, "train.max_steps=130", "train.zero_stage=1"]
+        settings = [*SHORT, "train.max_steps=130", "train.epochs=6", "train.zero_stage=1"]
         found = run_drill("tiny", str(tmp_path), settings, kinds, 2, 7, here)
     check(found)
     assert found["weights_bit_identical"]
