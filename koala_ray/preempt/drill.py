@@ -74,7 +74,7 @@ class Arm:
             raise KoalaError(
                 f"the run ended with {self.process.returncode}: {told[-1] if told else 'without a word'}",
                 where=" ".join(self.command),
-                mend="its last lines: " + " | ".join(line for _, line in self.said[-5:]),
+                mend=f"its last lines: {self.last_words()}",
             )
         self.figures = json.loads(told[-1])
 
@@ -83,6 +83,10 @@ class Arm:
         assert self.process
         self.process.kill()
         self.process.wait()
+
+    def last_words(self) -> str:
+        """The last lines that it told."""
+        return " | ".join(line for _, line in [*self.said[-5:], *self.printed[-1:]])
 
     @property
     def alive(self) -> bool:
@@ -152,7 +156,7 @@ class Drill:
                 raise KoalaError(
                     f"the run ended before it was disturbed ({self.safe()} steps are saved)",
                     where="--set train.max_steps",
-                    mend="more steps, or fewer kills",
+                    mend=f"more steps, or fewer kills; its last lines: {self._arm.last_words()}",
                 )
             return self.safe() >= steps
 

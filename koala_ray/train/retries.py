@@ -20,6 +20,8 @@ NOT_PLACED = ("WorkerGroupStartupTimeoutError", "InsufficientClusterResourcesErr
 """What Ray Train raises, by names of its own, where a machine that was counted on is gone or taken by others."""
 NOT_STARTED = "WorkerGroupStartupFailedError"
 """The same where a worker's process died while it started."""
+WRAPPED = ("cause", "_base_exc", "controller_failure", "health_check_failure", "__cause__")
+"""Where Ray's errors keep those that they wrap."""
 LONGEST_WAIT = 300.0
 """Seconds between two starts at most."""
 
@@ -49,7 +51,7 @@ def causes(error: BaseException | None) -> list[BaseException]:
         one = waiting.pop(0)
         if one not in found:
             found.append(one)
-            inner = [getattr(one, name, None) for name in ("cause", "_base_exc", "controller_failure", "__cause__")]
+            inner = [getattr(one, name, None) for name in WRAPPED]
             failures = getattr(one, "worker_failures", None) or {}
             waiting += [each for each in [*failures.values(), *inner] if isinstance(each, BaseException)]
     return found

@@ -63,6 +63,13 @@ def test_whatever_is_killed_the_run_ends_as_the_undisturbed_one(tmp_path, worker
 
 
 @pytest.mark.chaos
+def test_a_lone_worker_is_killed_more_often_than_errors_are_forgiven(tmp_path):
+    found = disturbed(tmp_path, 1, 0, ["worker"] * 4, 0)
+    check(found)
+    assert found["weights_bit_identical"]
+
+
+@pytest.mark.chaos
 def test_twenty_kills_in_one_run(tmp_path):
     kinds = random.Random(7).choices([kind for kind in KILLS if kind != "hang"], k=20)
     with machines(2) as here:

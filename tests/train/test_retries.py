@@ -7,6 +7,7 @@ import pickle
 import pytest
 from ray.exceptions import RayActorError
 from ray.train import PreemptionError, PreemptionInfo, WorkerGroupError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from koala_ray.errors import KoalaError, StorageFailure
 from koala_ray.recipe import RetrySettings
@@ -35,6 +36,11 @@ def test_a_vanished_worker_counts_whatever_the_others_say():
     assert fault_of(WorkerGroupError("…", {0: waited})).kind == "loss"
     both = WorkerGroupError("…", {0: ValueError("x"), 3: raised(RuntimeError("health"), RayActorError())})
     assert fault_of(both) == Fault("loss", "worker 3 vanished")
+
+
+def test_a_lone_worker_that_vanishes_is_a_loss_and_no_error():
+    health = pickle.loads(pickle.dumps(WorkerHealthCheckFailedError("worker 0", RayActorError())))
+    assert fault_of(WorkerGroupError("…", {0: health})) == Fault("loss", "worker 0 vanished")
 
 
 def test_a_preemption_is_one():
