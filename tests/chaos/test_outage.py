@@ -26,6 +26,7 @@ def train(out: str, env: dict[str, str]) -> Arm:
 
 
 def said(arm: Arm, text: str) -> bool:
+    assert arm.alive, arm.last_words()
     return any(text in line for _, line in arm.said)
 
 
@@ -45,7 +46,7 @@ def test_a_store_that_is_gone_for_a_minute(tmp_path, s3_endpoint):
         wait_for(lambda: said(disturbed, "no checkpoint at step"), PATIENCE, "a word about the storage")
         here.train_workers()[0].kill()
         wait_for(lambda: time.time() - gone > GONE_SECONDS, 2 * GONE_SECONDS, "a minute")
-        assert disturbed.alive
+        assert disturbed.alive, disturbed.last_words()
         faulty.clear()
         disturbed.finish(PATIENCE)
         found = verdict(quiet.figures, disturbed.figures, [], disturbed.said)
