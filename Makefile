@@ -41,7 +41,7 @@ test: .venv/.dev  ## Run all tests: those without Ray on all cores, then those w
 	@$(BIN)/python -m pytest -m 'not ray and not chaos' -n auto --dist loadfile $(ARGS)
 	@$(BIN)/python -m pytest -m 'ray and not chaos' $(ARGS)
 
-chaos: .venv/.dev  ## Kill workers, nodes and drivers in 20 runs, and compare each with an undisturbed one (90 minutes)
+chaos: .venv/.dev  ## Kill workers, nodes and drivers in 20 runs, and compare each with an undisturbed one (over an hour)
 	@$(BIN)/python -m pytest -m chaos $(ARGS)
 
 e2e: .venv/.dev  ## Run the end-to-end tests alone

@@ -64,19 +64,19 @@ class Way:
                 [*line, resolve("tiny"), str(self.out), str(self.log)], stdout=file, stderr=file
             )
 
-    def trainer(self) -> psutil.Process:
-        """The process that trains."""
+    def trainer(self) -> psutil.Process | None:
+        """The process that trains, if it is up."""
         if self.way == "trl":
             return psutil.Process(self.process.pid)
         for one in psutil.Process(self.process.pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
                 if "RayTrainWorker" in " ".join(one.cmdline()):
                     return one
-        raise RuntimeError("nothing trains")
+        return None
 
     def kill(self) -> float:
         """Kill what trains, and start it again if that is left to its user."""
-        self.trainer().kill()
+        wait_for(self.trainer, PATIENCE, "the process that trains").kill()
         if self.way == "trl":
             self.process.wait()
             self.start()
@@ -87,7 +87,7 @@ class Way:
         if self.way == "trl":
             folder = self.out / f"checkpoint-{DURING}"
             return folder.exists() and not (folder / "trainer_state.json").exists()
-        found = list(self.out.glob("example/checkpoint_*"))
+        found = sorted(one for one in self.out.glob("example/checkpoint_*") if one.is_dir())
         return len(found) > DURING * 3 // STEPS and not (found[-1] / "state.pt").exists()
 
     def run(self, kills: bool) -> list[float]:

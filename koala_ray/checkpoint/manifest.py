@@ -76,10 +76,7 @@ class Manifest:
             ValueError: it is cut short or changed, or of another format.
         """
         body = json.loads(data)
-        if (
-            not isinstance(body, dict)
-            or hashlib.sha256(canonical(_without(body, "sha256"))).hexdigest() != body["sha256"]
-        ):
+        if not isinstance(body, dict) or _digest(_without(body, "sha256")) != body["sha256"]:
             raise ValueError("its sha256 is another one")
         if body["format"] != FORMAT:
             raise ValueError(f"it is of format {body['format']}, not {FORMAT}")
