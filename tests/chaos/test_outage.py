@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from faulty_s3 import FOREVER, FaultyS3
+from faulty_s3 import FOREVER, FaultyS3, through
 from object_store import new_bucket
 
 from koala_ray.preempt.drill import Arm, Drill
@@ -30,11 +30,11 @@ def said(arm: Arm, text: str) -> bool:
     return any(text in line for _, line in arm.said)
 
 
-def test_a_store_that_is_gone_for_a_minute(tmp_path, s3_endpoint):
-    with machines(2) as here, FaultyS3(s3_endpoint) as faulty:
-        env = {**os.environ, "RAY_ADDRESS": here.address, "AWS_ENDPOINT_URL": faulty.url}
-        env |= {"AWS_MAX_ATTEMPTS": "2", "AWS_RETRY_MODE": "standard"}
-        bucket = new_bucket()
+def test_a_store_that_is_gone_for_a_minute(tmp_path, s3_endpoint, monkeypatch):
+    bucket = new_bucket()
+    # Before the machines: a worker has the environment of its machine, not of the command that started it.
+    with FaultyS3(s3_endpoint) as faulty, through(faulty, monkeypatch, attempts=2), machines(2) as here:
+        env = {**os.environ, "RAY_ADDRESS": here.address}
         quiet, disturbed = train(f"{bucket}/undisturbed", env), train(f"{bucket}/disturbed", env)
         quiet.start()
         quiet.finish(PATIENCE)
