@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 from koala_ray.errors import KoalaError, StorageFailure
 
@@ -17,6 +18,11 @@ BODY_ATTEMPTS = 3
 repeats what botocore gave up on, twice over while it reads. With its own 5, a dead endpoint would hold up for hours."""
 CONNECT_TIMEOUT, READ_TIMEOUT = 10, 30
 """Seconds until a connection must stand, and in which some byte must come."""
+T = TypeVar("T")
+OUTAGE_SECONDS = 600.0
+"""How long the end of a long job is tried again while its storage fails."""
+LONGEST_PAUSE = 30.0
+"""Seconds between two such tries at most."""
 CLIENTS = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google")
 """The packages whose errors say that an object store can't be used."""
 
@@ -83,6 +89,29 @@ def refuse_unwritable(uri: str) -> Iterator[None]:
                 mend="free space there or give another --out",
             ) from error
         raise
+
+
+def outlast(work: Callable[[], T], told: Callable[[str], None], seconds: float = OUTAGE_SECONDS) -> T:
+    """Do the last bit of a long job until its storage takes it, so that an outage doesn't cost the job its end.
+
+    Args:
+        work: may be done several times, the whole of it.
+        told: hears of each failure.
+        seconds: after which the storage's failure is the job's.
+
+    Raises:
+        StorageFailure: the storage still fails.
+    """
+    ends, pause = time.monotonic() + seconds, 1.0
+    while True:
+        try:
+            return work()
+        except StorageFailure as error:
+            if time.monotonic() + pause > ends:
+                raise
+            told(f"{error.error}; trying again in {pause:.0f} s")
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def guarded(file: IO[bytes], uri: str) -> io.RawIOBase:

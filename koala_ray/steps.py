@@ -19,6 +19,8 @@ from typing import Any
 
 from koala_ray import __version__, storage
 from koala_ray.errors import KoalaError
+from koala_ray.faults import outlast
+from koala_ray.progress import say
 
 MANIFEST = "manifest.json"
 MARKER = "_COMMITTED"
@@ -134,29 +136,34 @@ def run_step(
     storage.check_writable(folder)
     started = time.monotonic()
     counts = dict(build(folder))
-    files = [
-        {"path": file.relative, "size": file.size, "sha256": storage.sha256(file.uri)}
-        for file in storage.list_files(folder)
-        if not file.relative.startswith(unlisted) and file.relative not in (MANIFEST, MARKER)
-    ]
-    content = hashlib.sha256(canonical([[file["path"], file["sha256"]] for file in files])).hexdigest()
-    manifest = Manifest(
-        step=name,
-        key=key,
-        content_hash=content,
-        settings=dict(settings),
-        inputs=dict(inputs),
-        counts=counts,
-        files=files,
-        seed=seed,
-        seconds=round(time.monotonic() - started, 3),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=versions(),
-    )
-    data = json.dumps(asdict(manifest), indent=1, sort_keys=True, ensure_ascii=False).encode()
-    storage.write_atomic(storage.join(folder, MANIFEST), data)
-    storage.write_atomic(storage.join(folder, MARKER), hashlib.sha256(data).hexdigest().encode() + b"\n")
-    return StepResult(folder, manifest, skipped=False)
+    seconds = round(time.monotonic() - started, 3)
+
+    def commit() -> StepResult:
+        files = [
+            {"path": file.relative, "size": file.size, "sha256": storage.sha256(file.uri)}
+            for file in storage.list_files(folder)
+            if not file.relative.startswith(unlisted) and file.relative not in (MANIFEST, MARKER)
+        ]
+        content = hashlib.sha256(canonical([[file["path"], file["sha256"]] for file in files])).hexdigest()
+        manifest = Manifest(
+            step=name,
+            key=key,
+            content_hash=content,
+            settings=dict(settings),
+            inputs=dict(inputs),
+            counts=counts,
+            files=files,
+            seed=seed,
+            seconds=seconds,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            versions=versions(),
+        )
+        data = json.dumps(asdict(manifest), indent=1, sort_keys=True, ensure_ascii=False).encode()
+        storage.write_atomic(storage.join(folder, MANIFEST), data)
+        storage.write_atomic(storage.join(folder, MARKER), hashlib.sha256(data).hexdigest().encode() + b"\n")
+        return StepResult(folder, manifest, skipped=False)
+
+    return outlast(commit, say)
 
 
 def _folder(name: str, out: str, key: str) -> str:

@@ -21,8 +21,10 @@ from fsspec.config import conf
 from object_store import new_bucket
 
 from koala_ray import faults, storage, tables
-from koala_ray.errors import KoalaError
+from koala_ray.errors import KoalaError, StorageFailure
+from koala_ray.faults import outlast
 from koala_ray.sources.raw import RawFault, read_rows
+from koala_ray.steps import is_committed, read_manifest, run_step
 
 DATA = bytes(range(256)) * 1000
 PART_SIZE = 5 << 20
@@ -356,3 +358,25 @@ def test_errors_of_a_local_disk_stay_as_they_are(tmp_path: Path) -> None:
         storage.read_bytes(str(tmp_path))
     with pytest.raises(FileNotFoundError):
         storage.sha256(str(tmp_path / "nowhere"))
+
+
+def test_a_step_outlasts_an_outage_at_its_end(hasty: FaultyS3, bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def build(folder: str) -> dict[str, int]:
+        storage.write_atomic(storage.join(folder, "data"), DATA)
+        hasty.fail("^PUT .*(manifest|COMMITTED)", times=2)
+        return {"rows": 1}
+
+    result = run_step("outlasts", bucket, settings={}, inputs={}, build=build)
+    assert capsys.readouterr().err.count("InternalError") == 2
+    assert is_committed(result.folder)
+    assert read_manifest(result.folder) == result.manifest
+    assert [file["path"] for file in result.manifest.files] == ["data"]
+
+
+def test_an_outage_without_an_end_is_the_jobs(hasty: FaultyS3, bucket: str) -> None:
+    hasty.fail("^PUT", times=FOREVER)
+    told: list[str] = []
+    with pytest.raises(StorageFailure, match="InternalError"):
+        outlast(lambda: storage.write_atomic(f"{bucket}/never", DATA), told.append, seconds=1.5)
+    assert len(told) == 1
+    assert "trying again in 1 s" in told[0]

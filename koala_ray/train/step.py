@@ -15,6 +15,7 @@ from koala_ray.checkpoint.manifest import (
     format_records,
 )
 from koala_ray.errors import KoalaError
+from koala_ray.faults import outlast
 from koala_ray.models.resolve import fingerprint
 from koala_ray.progress import say
 from koala_ray.recipe import CARRIED_OUT, Recipe
@@ -89,7 +90,7 @@ def _build(
     identity: dict[str, Any],
     resumed: dict[str, Any],
 ) -> dict[str, Any]:
-    from koala_ray.train.curves import curves_page, curves_png, last_figures
+    from koala_ray.train.curves import last_figures
     from koala_ray.train.fit import fit
     from koala_ray.train.ledger import Ended
     from koala_ray.train.meter import Meter
@@ -118,29 +119,37 @@ def _build(
 
         with watch(folder, records, last_step, meter, sinks) as board:
             fit(folder, recipe, tokens, last_step, identity, board, nodes, meter.stop_at, meter.commit_seconds, reached)
-        steps_taken = committed_steps(folder)
+        steps_taken = outlast(lambda: committed_steps(folder), say)
         ended = "finished" if steps_taken == last_step else "budget"
     finally:
-        meter.close(ended)
+        outlast(lambda: meter.close(ended), say)
     if ended == "budget":
         raise KoalaError(
             f"the budget of ${recipe.cost.budget:g} is spent after step {steps_taken:,} of {last_step:,}",
             where=folder,
             mend="the checkpoint is written: the same command with a higher --budget goes on from there",
         )
-    records = committed_records(folder)
+    records = outlast(lambda: _write_records(folder, recipe.name), say)
     if first_step < last_step:  # the workers may have found that the last checkpoint is damaged
         first_step = [record["step"] for record in records if record["kind"] == "start"][-1]
     if first_step:
         resumed["checkpoint"] = f"step {first_step}"
-    storage.write_atomic(storage.join(folder, RECORDS), format_records(records))
-    storage.write_atomic(storage.join(folder, CURVES), curves_png({recipe.name: records}))
-    storage.write_atomic(storage.join(folder, PAGE), curves_page({recipe.name: records}).encode())
     dollars = meter.dollars()
     return last_figures(records) | {
         "dollars": None if dollars is None else round(dollars, 4),
         "train_seconds": round(meter.seconds(), 2),
     }
+
+
+def _write_records(folder: str, name: str) -> list[dict[str, Any]]:
+    """Write a finished run's figures and their pictures, and return the figures."""
+    from koala_ray.train.curves import curves_page, curves_png
+
+    records = committed_records(folder)
+    storage.write_atomic(storage.join(folder, RECORDS), format_records(records))
+    storage.write_atomic(storage.join(folder, CURVES), curves_png({name: records}))
+    storage.write_atomic(storage.join(folder, PAGE), curves_page({name: records}).encode())
+    return records
 
 
 def rented(ray: Any) -> tuple[int, int]:
