@@ -1,7 +1,7 @@
 """What a worker holds of the training state: slices of the float32 weights and of AdamW's two moments.
 
-DeepSpeed cuts the state among the workers in one way for each ZeRO stage: whole weights (0), pieces of a flat tensor
-of all weights of a group (1, 2, and 0 in bfloat16), or a piece of each weight (3). Here every way is the same thing, a
+DeepSpeed cuts the state among the workers in one way for each ZeRO stage: whole weights, or float32 copies of them
+where they are in bfloat16 (0), pieces of a flat tensor of all weights of a group (1, 2), or a piece of each weight (3). Here every way is the same thing, a
 list of slices of named weights, so that what was written under one stage and number of workers is read under any
 other. DeepSpeed's own way there is a conversion of the whole checkpoint by hand (``ds_to_universal``).
 """
@@ -49,8 +49,14 @@ def held_slices(engine: Any) -> list[Slice]:
     for groups, flats in (("bit16_groups", "single_partition_of_fp32_groups"), ("bf16_groups", FLAT_BF16)):
         if hasattr(zero, flats):
             return list(_of_flat_groups(getattr(zero, groups), getattr(zero, flats), names))
-    weights = (weight for group in zero.param_groups for weight in group["params"])
-    return [Slice(names[id(weight)], 0, weight.numel(), weight, 0) for weight in weights]
+    return [Slice(names[id(weight)], 0, weight.numel(), stepped, 0) for weight, stepped in _whole(zero)]
+
+
+def _whole(zero: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Each weight without ZeRO, and the float32 tensor that is stepped: itself, or a copy beside a bfloat16 one."""
+    stepped = [weight for group in zero.param_groups for weight in group["params"]]
+    computed = [weight for group in getattr(zero, "fp16_groups", [stepped]) for weight in group]
+    return zip(computed, stepped, strict=True)
 
 
 FLAT_BF16 = "fp32_groups_flat_partition"
@@ -82,7 +88,7 @@ def written_slices(engine: Any) -> list[Slice]:
     Where every worker holds everything, they share the writing.
     """
     held = held_slices(engine)
-    if engine.optimizer is not engine.basic_optimizer:
+    if engine.zero_optimization_stage():
         return held
     rank, workers = dist.get_rank(), dist.get_world_size()
     total = sum(one.numel for one in held)
@@ -161,5 +167,9 @@ def _update_model(engine: Any) -> None:
         for group in range(len(zero.fp32_partitioned_groups_flat)):
             zero._reassign_or_swap_out_partitioned_parameters(group)
         zero.checkpoint_event_epilogue()
-    elif zero is not engine.basic_optimizer:
+    elif engine.zero_optimization_stage():
         zero.update_lp_params()
+    else:
+        for weight, stepped in _whole(zero):
+            if weight is not stepped:
+                weight.detach().copy_(stepped.detach())
