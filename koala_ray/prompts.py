@@ -1,12 +1,14 @@
-"""Stored prompt sets: by name, or any JSON-lines file or URI."""
+"""Stored prompt sets: by name, or any JSON-lines or Parquet file, folder or URI; of one turn or of several."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from koala_ray import storage
 from koala_ray.errors import KoalaError
@@ -14,14 +16,36 @@ from koala_ray.steps import canonical
 
 DATA_VARIABLE = "KOALA_DATA"
 """Names the folder or URI with the prompt sets that may not travel with the package."""
+
+
+@dataclass(frozen=True)
+class StoredSet:
+    """A prompt set that is known by name and lies below ``$KOALA_DATA``."""
+
+    file: str
+    licence: str
+    source: str
+    """Where it was published."""
+    drawn: int = 0
+    """A seeded sample of so many of the file's prompts; 0 is all of them."""
+
+
 STORED = {
-    "koala": "prompts/koala_test_set.jsonl",
-    "self-instruct": "prompts/self_instruct_252.jsonl",
-    "vicuna": "prompts/vicuna_80.jsonl",
+    "koala": StoredSet("prompts/koala_test_set.jsonl", "Apache-2.0", "github.com/arnav-gudibande/koala-test-set"),
+    "self-instruct": StoredSet(
+        "prompts/self_instruct_252.jsonl", "Apache-2.0", "github.com/yizhongw/self-instruct, human_eval"
+    ),
+    "vicuna": StoredSet("prompts/vicuna_80.jsonl", "Apache-2.0", "github.com/lm-sys/FastChat, v0.2.0"),
+    # Koala was compared on Alpaca's 180 of these 252; which they were was never published.
+    "alpaca-180": StoredSet(
+        "prompts/self_instruct_252.jsonl", "Apache-2.0", "180 of self-instruct's, drawn here", drawn=180
+    ),
 }
 SAMPLE = "sample"
 TEXT_FIELDS = ("prompt", "text", "instruction")
-ID_FIELDS = ("id", "question_id")
+TURNS_FIELD = "turns"
+ID_FIELDS = ("id", "question_id", "prompt_id")
+FORMATS = (".jsonl", ".json", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -30,6 +54,13 @@ class Prompt:
 
     id: str
     text: str
+    more: tuple[str, ...] = ()
+    """What the user says after each answer but the last, where the prompt has several turns."""
+
+    @property
+    def turns(self) -> tuple[str, ...]:
+        """All that the user says."""
+        return (self.text, *self.more)
 
 
 @dataclass(frozen=True)
@@ -41,14 +72,20 @@ class PromptSet:
 
     def hash(self) -> str:
         """sha256 over the ids and texts in order."""
-        return hashlib.sha256(canonical([[prompt.id, prompt.text] for prompt in self.prompts])).hexdigest()
+        return hashlib.sha256(canonical([[prompt.id, *prompt.turns] for prompt in self.prompts])).hexdigest()
+
+    @property
+    def licence(self) -> str:
+        """The licence of a stored set; empty where nobody told."""
+        return STORED[self.name].licence if self.name in STORED else ""
 
 
 def load_prompts(name: str, limit: int = 0, data: str | None = None) -> PromptSet:
-    """A prompt set by its name (sample, koala, self-instruct, vicuna), or of a JSON-lines file.
+    """A prompt set by its name (sample, koala, self-instruct, vicuna, alpaca-180), or of a file or folder.
 
-    A row has ``prompt``, ``text`` or ``instruction`` (with ``instances[0].input``, as self-instruct has), and
-    ``id`` or ``question_id``; without one, its line is its id.
+    A row has ``prompt``, ``text`` or ``instruction`` (with ``instances[0].input``, as self-instruct has), or
+    ``turns``, a list of what the user says in turn (as MT-bench has), and ``id`` or ``question_id``; without one, its
+    line is its id. A folder stands for all its JSON-lines and Parquet files in the order of their names.
 
     Args:
         name: the set's name, a path or a URI.
@@ -59,29 +96,71 @@ def load_prompts(name: str, limit: int = 0, data: str | None = None) -> PromptSe
         KoalaError: there is no such set, a row has no prompt, or two rows have one id.
     """
     uri = _place(name, data)
-    if not storage.exists(uri) or storage.is_folder(uri):
-        raise KoalaError(
-            "the prompt set is not there",
-            where=uri,
-            mend=f"give a JSON-lines file, or {SAMPLE}, {', '.join(STORED)} (with {DATA_VARIABLE} set)",
-        )
-    prompts = []
-    # Not by splitlines(): a JSON text may hold U+2028 and the like as they are.
-    for number, line in enumerate(storage.read_bytes(uri).decode("utf-8-sig", "replace").split("\n"), start=1):
-        if line.strip():
-            prompts.append(_prompt(line, f"{name}:{number}", str(number)))
+    prompts = [_prompt(row, where, number) for row, where, number in _rows(uri, name)]
     ids = [prompt.id for prompt in prompts]
     if len(set(ids)) != len(ids):
         double = next(id_ for id_ in ids if ids.count(id_) > 1)
         raise KoalaError(f"two prompts have the id {double}", where=uri, mend="give each prompt its own id")
     if not prompts:
         raise KoalaError("the prompt set is empty", where=uri, mend='write lines such as {"id": "1", "prompt": "Hi!"}')
-    return PromptSet(Path(name).stem, tuple(prompts[:limit] if limit else prompts))
+    stored = STORED.get(name)
+    if stored and stored.drawn:
+        prompts = _drawn(prompts, stored.drawn)
+    # An s3:// folder's and a file's name alike; a stored set keeps its own.
+    title = name if stored else Path(name.rstrip("/")).stem
+    return PromptSet(title, tuple(prompts[:limit] if limit else prompts))
+
+
+def _drawn(prompts: list[Prompt], count: int) -> list[Prompt]:
+    """So many prompts, those with the least hashes of their ids, in their old order."""
+    chosen = sorted(prompts, key=lambda prompt: hashlib.sha256(prompt.id.encode()).digest())[:count]
+    return [prompt for prompt in prompts if prompt in chosen]
+
+
+def _rows(uri: str, name: str) -> Iterator[tuple[Any, str, str]]:
+    """Each row, where it is, and its number."""
+    if not storage.exists(uri):
+        raise _absent(uri)
+    if not storage.is_folder(uri):
+        yield from _rows_of_file(uri, name, "")
+        return
+    files = [file for file in storage.list_files(uri) if file.relative.endswith(FORMATS)]
+    if not files:
+        raise _absent(uri)
+    for file in files:
+        yield from _rows_of_file(file.uri, f"{name}/{file.relative}", f"{file.relative}:" if len(files) > 1 else "")
+
+
+def _absent(uri: str) -> KoalaError:
+    return KoalaError(
+        "the prompt set is not there",
+        where=uri,
+        mend=f"give a JSON-lines or Parquet file, or {SAMPLE}, {', '.join(STORED)} (with {DATA_VARIABLE} set)",
+    )
+
+
+def _rows_of_file(uri: str, name: str, prefix: str) -> Iterator[tuple[Any, str, str]]:
+    if uri.endswith(".parquet"):
+        from koala_ray.tables import read_table
+
+        for number, row in enumerate(read_table(uri).to_pylist(), start=1):
+            yield row, f"{name}:{number}", f"{prefix}{number}"
+        return
+    # Not by splitlines(): a JSON text may hold U+2028 and the like as they are.
+    for number, line in enumerate(storage.read_bytes(uri).decode("utf-8-sig", "replace").split("\n"), start=1):
+        if line.strip():
+            where = f"{name}:{number}"
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise KoalaError("a line is not valid JSON", where=where, mend=str(error)) from error
+            yield row, where, f"{prefix}{number}"
 
 
 def stored_sets(data: str | None = None) -> list[PromptSet]:
     """The stored prompt sets that are there, below ``data`` or ``$KOALA_DATA``."""
-    return [load_prompts(name, data=data) for name in STORED if any(map(storage.exists, _stored_places(name, data)))]
+    whole = [name for name, stored in STORED.items() if not stored.drawn]
+    return [load_prompts(name, data=data) for name in whole if any(map(storage.exists, _stored_places(name, data)))]
 
 
 def _place(name: str, data: str | None) -> str:
@@ -97,26 +176,30 @@ def _place(name: str, data: str | None) -> str:
         raise KoalaError(
             f"the prompt set {name!r} does not travel with the package",
             where=", ".join(places) or f"--prompts {name}",
-            mend=f"name the folder that holds {STORED[name]} with --data or {DATA_VARIABLE}, or give a JSON-lines file",
+            mend=f"name the folder that holds {STORED[name].file} with --data or {DATA_VARIABLE}, or give a file",
         )
     return storage.absolute(name)
 
 
 def _stored_places(name: str, data: str | None) -> list[str]:
     roots = [root for root in (data, os.environ.get(DATA_VARIABLE)) if root]
-    return [storage.join(storage.absolute(root), STORED[name]) for root in roots]
+    return [storage.join(storage.absolute(root), STORED[name].file) for root in roots]
 
 
-def _prompt(line: str, where: str, number: str) -> Prompt:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise KoalaError("a line is not valid JSON", where=where, mend=str(error)) from error
-    text = next((row[name] for name in TEXT_FIELDS if isinstance(row, dict) and isinstance(row.get(name), str)), "")
+def _prompt(row: Any, where: str, number: str) -> Prompt:
+    row = row if isinstance(row, dict) else {}
+    id_ = next((str(row[name]) for name in ID_FIELDS if row.get(name) is not None), number)
+    turns = row.get(TURNS_FIELD)
+    if isinstance(turns, list) and turns:
+        if not all(isinstance(turn, str) and turn.strip() for turn in turns):
+            raise KoalaError("a turn is empty or no text", where=where, mend="give each turn what the user says")
+        first, *more = (turn.strip() for turn in turns)
+        return Prompt(id_, first, tuple(more))
+    text = next((row[name] for name in TEXT_FIELDS if isinstance(row.get(name), str)), "")
     if not text.strip():
-        raise KoalaError("a row has no prompt", where=where, mend=f"give it one of {', '.join(TEXT_FIELDS)}")
+        fields = ", ".join((*TEXT_FIELDS, TURNS_FIELD))
+        raise KoalaError("a row has no prompt", where=where, mend=f"give it one of {fields}")
     instances = row.get("instances")
     if isinstance(instances, list) and instances and isinstance(instances[0], dict) and instances[0].get("input"):
         text = f"{text} {instances[0]['input']}"
-    id_ = next((str(row[name]) for name in ID_FIELDS if row.get(name) is not None), number)
     return Prompt(id_, text.strip())

@@ -186,12 +186,7 @@ class TrainSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _range_of_workers(cls, values: Any) -> Any:
-        if isinstance(values, dict) and isinstance(values.get("workers"), list | tuple):
-            if len(values["workers"]) != 2 or "min_workers" in values:
-                raise ValueError("workers is a number, or the fewest and the most: [1, 4]")
-            fewest, most = values["workers"]
-            values = {**values, "workers": most, "min_workers": fewest}
-        return values
+        return _range(values, "workers", "min_workers")
 
     @model_validator(mode="after")
     def _fewest_is_not_more(self) -> TrainSettings:
@@ -310,24 +305,61 @@ class GenerateSettings(Settings):
 
     max_tokens: PositiveInt = 256
     """New tokens in an answer at most."""
-    temperature: Annotated[float, Field(ge=0)] = 0.0
+    temperature: Annotated[float, Field(ge=0, le=100)] = 0.0
     """0 takes the likeliest token each time."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Sample among the likeliest tokens that make up this probability."""
     top_k: NaturalInt = 0
     """Sample among so many of the likeliest tokens; 0 among all."""
+    repetition_penalty: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """Makes tokens that were there before less likely; 1 doesn't."""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """An answer ends before the first of these strings."""
+    n: PositiveInt = 1
+    """Answers to each prompt, each with a seed of its own."""
     seed: int = 0
-    """Seeds sampling."""
+    """Seeds sampling: with the prompt and an answer's number it gives that answer's own seed."""
     limit: NaturalInt = 0
     """Answer only the first so many prompts; 0 answers all."""
-    concurrent: PositiveInt = 16
-    """Prompts that are generated for at the same time."""
-    cpus: Annotated[float, Field(gt=0)] = 1
-    """CPUs that Ray reserves for the engine; on a CPU also its number of threads."""
-    gpus: Literal[0, 1] = 0
-    """1 puts the engine on a GPU."""
     marker: Literal["positive", "negative"] = "positive"
     """The marker that opens the answer."""
+    engine: Literal["auto", "transformers", "vllm"] = "auto"
+    """What generates; auto takes vLLM on GPUs where it is installed, else transformers' continuous batching."""
+    concurrent: PositiveInt = 32
+    """Answers that one replica generates at the same time."""
+    replicas: PositiveInt = 1
+    """Copies of the engine. ``[1, 4]`` sets the fewest too: Ray Serve adds and removes them by what is asked."""
+    min_replicas: PositiveInt | None = None
+    """The fewest copies; as many as ``replicas`` if left out."""
+    cpus: Annotated[float, Field(gt=0)] = 1
+    """CPUs that Ray reserves for a replica; on a CPU also its number of threads."""
+    gpus: NaturalInt = 0
+    """GPUs that a replica is spread over (tensor parallel, vLLM's); 0 puts it on a CPU."""
+    retries: NaturalInt = 5
+    """How often a prompt is asked again that a replica took along when it died."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _range_of_replicas(cls, values: Any) -> Any:
+        return _range(values, "replicas", "min_replicas")
+
+    @model_validator(mode="after")
+    def _fits(self) -> GenerateSettings:
+        if self.min_replicas is not None and self.min_replicas > self.replicas:
+            raise ValueError(f"min_replicas {self.min_replicas} is more than replicas {self.replicas}")
+        if self.gpus > 1 and self.engine == "transformers":
+            raise ValueError("engine: transformers takes one GPU; vllm takes more")
+        return self
+
+
+def _range(values: Any, most: str, fewest: str) -> Any:
+    """Settings in which ``[1, 4]`` stands for the fewest and the most, with each in its own key."""
+    if isinstance(values, dict) and isinstance(values.get(most), list | tuple):
+        if len(values[most]) != 2 or fewest in values:
+            raise ValueError(f"{most} is a number, or the fewest and the most: [1, 4]")
+        least, highest = values[most]
+        values = {**values, most: highest, fewest: least}
+    return values
 
 
 class Recipe(Settings):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -89,18 +89,42 @@ class PackedRow:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model answered to one prompt of a set."""
+    """What a model answered to one turn of a prompt."""
 
     id: str
+    """The prompt's."""
     prompt: str
+    """What the user said in this turn."""
     answer: str
     answer_ids: list[int]
     prompt_tokens: int
+    """All ids before the answer, those of earlier turns too."""
     tokens: int
+    """Tokens that were generated, the end-of-sequence token among them."""
     finish: Literal["stop", "length", "failed"]
-    """``stop``: ended by the end-of-sequence token; ``length``: cut at ``max_tokens``; ``failed``: see error."""
+    """``stop``: ended by the end-of-sequence token or a stop string; ``length``: cut at ``max_tokens``; ``failed``:
+    see error."""
     model: str
+    """As it was asked for."""
     error: str = ""
+    turn: int = 0
+    """The turn that was answered."""
+    index: int = 0
+    """Which of the several answers to one prompt this is."""
+    seed: int = 0
+    """The answer's own."""
+    seconds: float = 0.0
+    """From when the engine had the prompt to the last token; other answers were generated beside it."""
+    model_hash: str = ""
+    """sha256 over the model's files."""
+    step: int | None = None
+    """Steps of training after which the model's weights were taken, where it is a run's."""
+    prompt_set: str = ""
+    prompt_set_hash: str = ""
+    sampling: dict[str, Any] = field(default_factory=dict)
+    """The settings that answers depend on; see :func:`koala_ray.generate.sampling.as_settings`."""
+    engine: str = ""
+    """Its name and version."""
 
 
 @cache

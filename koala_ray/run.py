@@ -7,7 +7,7 @@ from typing import Any
 
 from koala_ray import storage
 from koala_ray.compare.side_by_side import page
-from koala_ray.generate.step import generate, read_answers
+from koala_ray.generate.batch import generate, read_answers
 from koala_ray.prepare import prepare
 from koala_ray.progress import clock, say
 from koala_ray.prompts import load_prompts
@@ -32,8 +32,7 @@ def run(recipe: Recipe, out: str, prompts: str = "sample") -> dict[str, Any]:
     asked = load_prompts(prompts, recipe.generate.limit, data)
     tokens, prepared = prepare(recipe, out)
     trained, training = train(recipe, tokens, out)
-    base, base_figures = generate(recipe.model.base, asked, recipe.generate, out)
-    tuned, tuned_figures = generate(training["model"], asked, recipe.generate, out)
+    base, tuned = generate([recipe.model.base, training["model"]], [asked], recipe.generate, out)
     seconds = round(time.monotonic() - started, 1)
     uri = storage.join(storage.absolute(out), PAGE)
     figures = {
@@ -47,20 +46,22 @@ def run(recipe: Recipe, out: str, prompts: str = "sample") -> dict[str, Any]:
         "time": clock(seconds),
     }
     curve = storage.read_bytes(storage.join(trained.folder, CURVES))
-    text = page(recipe.name, recipe.about, figures, curve, read_answers(base.folder), read_answers(tuned.folder))
+    text = page(
+        recipe.name, recipe.about, figures, curve, read_answers(base.step.folder), read_answers(tuned.step.folder)
+    )
     storage.write_atomic(uri, text.encode())
     for name, place in (
         ("token shards", tokens.folder),
         ("tuned model", training["model"]),
-        ("answers, base", base.folder),
-        ("answers, tuned", tuned.folder),
+        ("answers, base", base.step.folder),
+        ("answers, tuned", tuned.step.folder),
         ("page", uri),
     ):
         say(f"{name:<15}{place}")
     return {
         "prepare": prepared,
         "train": training,
-        "generate": {"base": base_figures, "tuned": tuned_figures},
+        "generate": {"base": base.figures, "tuned": tuned.figures},
         "page": uri,
         "seconds": seconds,
     }

@@ -101,7 +101,8 @@ def check_resources(ray: Any, count: int, cpus: float, gpus: int, part: str) -> 
         if room < count:
             have = sum(node.get(kind, 0) for node in alive)
             setting = f"{part}.{kind.lower()}s" + ("_per_worker" if part == "train" else "")
-            fewer = f"--set {part}.workers={room} or " if room else ""
+            many = "workers" if part == "train" else "replicas"
+            fewer = f"--set {part}.{many}={room} or " if room else ""
             raise KoalaError(
                 f"{count} × {each:g} {kind}s are asked for, the cluster has {have:g}",
                 where=setting,

@@ -28,23 +28,33 @@ def export(engine: Any, base: str, uri: str, zero_stage: int) -> None:
     quiet_transformers()
     state = engine._zero3_consolidated_16bit_state_dict() if zero_stage == 3 else None
     if dist.get_rank() == 0:
-        model = engine.module
         with tempfile.TemporaryDirectory(prefix="koala-model-") as temporary:
-            folder = Path(temporary)
-            network = model.causal
-            if model.adapted:
-                model.network.save_pretrained(folder / ADAPTER)
-                network = model.network.merge_and_unload()
-            network.config.use_cache = True
-            # What the rows end answers with; programs that load the model stop there.
-            network.config.eos_token_id = network.generation_config.eos_token_id = Tokenizer.load(base).eos_id
-            network.save_pretrained(folder, state_dict=_without_prefix(state))
-            for file in tokenizer_files(Path(resolve(base))):
-                shutil.copy(file, folder)
+            write_model(engine.module, base, Path(temporary), _without_prefix(state))
             storage.remove_tree(uri)
-            storage.copy_from_local(folder, uri)
+            storage.copy_from_local(Path(temporary), uri)
     if dist.get_world_size() > 1:
         dist.barrier()
+
+
+def write_model(model: Any, base: str, folder: Path, state: dict[str, Any] | None = None) -> None:
+    """Write a model and its tokenizer into a local folder; it can't be trained after it.
+
+    Args:
+        model: a :class:`koala_ray.train.model.DialogueModel`.
+        base: the model that it was made from.
+        folder: an empty one.
+        state: the weights, where the model itself doesn't hold them.
+    """
+    network = model.causal
+    if model.adapted:
+        model.network.save_pretrained(folder / ADAPTER)
+        network = model.network.merge_and_unload()
+    network.config.use_cache = True
+    # What the rows end answers with; programs that load the model stop there.
+    network.config.eos_token_id = network.generation_config.eos_token_id = Tokenizer.load(base).eos_id
+    network.save_pretrained(folder, state_dict=state)
+    for file in tokenizer_files(Path(resolve(base))):
+        shutil.copy(file, folder)
 
 
 def _without_prefix(state: dict[str, Any] | None) -> dict[str, Any] | None:

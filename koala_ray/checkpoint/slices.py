@@ -1,9 +1,10 @@
 """What a worker holds of the training state: slices of the float32 weights and of AdamW's two moments.
 
 DeepSpeed cuts the state among the workers in one way for each ZeRO stage: whole weights, or float32 copies of them
-where they are in bfloat16 (0), pieces of a flat tensor of all weights of a group (1, 2), or a piece of each weight (3). Here every way is the same thing, a
-list of slices of named weights, so that what was written under one stage and number of workers is read under any
-other. DeepSpeed's own way there is a conversion of the whole checkpoint by hand (``ds_to_universal``).
+where they are in bfloat16 (0), pieces of a flat tensor of all weights of a group (1, 2), or a piece of each weight (3).
+Here every way is the same thing, a list of slices of named weights, so that what was written under one stage and number
+of workers is read under any other. DeepSpeed's own way there is a conversion of the whole checkpoint by hand
+(``ds_to_universal``).
 """
 
 from __future__ import annotations

@@ -10,7 +10,9 @@ from koala_ray.cli.common import (
     DEFAULT_OUT,
     DEFAULT_RECIPE,
     cost_options,
+    listed,
     main_of,
+    models_option,
     prompts_option,
     recipe_options,
     reported,
@@ -20,6 +22,7 @@ from koala_ray.cli.nodes import drill, spot_agent
 from koala_ray.cli.plan import plan
 from koala_ray.cli.recipes import recipe
 from koala_ray.cli.runs import curves
+from koala_ray.cli.serving import serve
 from koala_ray.cli.stages import generate, prepare, run, train
 
 __all__ = [
@@ -27,8 +30,10 @@ __all__ = [
     "DEFAULT_RECIPE",
     "cli",
     "cost_options",
+    "listed",
     "main",
     "main_of",
+    "models_option",
     "prompts_option",
     "recipe_options",
     "reported",
@@ -45,13 +50,15 @@ def cli() -> None:
     koala-ray run koala-smol                       the whole loop on this machine's CPU
     koala-ray prepare koala-smol --data s3://b/raw --out s3://b/koala
     koala-ray train koala-smol --set train.lr=1e-5 --set train.max_steps=100
+    koala-ray generate --models base,koala-smol --prompts koala,vicuna
+    koala-ray serve --models base,koala-smol       an OpenAI-compatible server
     koala-ray curves koala-out/train-*             losses and speed, of several runs together
     koala-ray plan koala-all-13b --on 8xA100-80GB  memory, hours and dollars, before anything is rented
     koala-ray recipe show koala-all-13b            all settings of a recipe
     """
 
 
-STAGES = (prepare, train, generate, run)
+STAGES = (prepare, train, generate, run, serve)
 AROUND = (sources, fetch, preview, ledger, sample_data, recipe, plan, curves, cluster, spot_agent, drill)
 for command in STAGES + AROUND:
     cli.add_command(command)

@@ -90,8 +90,28 @@ def recipe_options(command: Command) -> Command:
 
 set_option = click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Override a setting; repeatable.")
 prompts_option = click.option(
-    "--prompts", default="sample", show_default=True, help="A prompt set's name, or a JSON-lines file."
+    "--prompts", default="sample", show_default=True, help="Prompt sets, by commas: names, files, folders, URIs."
 )
+
+
+def listed(text: str) -> list[str]:
+    """What stands between commas, each once."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def models_option(command: Command) -> Command:
+    """``--models A,B``, or ``--model A`` as often as there are models."""
+
+    @click.option("--models", metavar="A,B", default="", help="The models to ask, by commas.")
+    @click.option("--model", metavar="A", multiple=True, help="A model to ask; repeatable.")
+    @wraps(command)
+    def run(*args: Any, models: str, model: tuple[str, ...], **kwargs: Any) -> Any:
+        names = tuple(dict.fromkeys([*listed(models), *model]))
+        if not names:
+            raise click.UsageError("which model? give --model NAME, or --models A,B")
+        return command(*args, models=names, **kwargs)
+
+    return run
 
 
 def cost_options(command: Command) -> Command:

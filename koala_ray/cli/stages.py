@@ -6,7 +6,16 @@ from typing import Any
 
 import click
 
-from koala_ray.cli.common import DEFAULT_RECIPE, cost_options, point_to, prompts_option, recipe_options, reported
+from koala_ray.cli.common import (
+    DEFAULT_RECIPE,
+    cost_options,
+    listed,
+    models_option,
+    point_to,
+    prompts_option,
+    recipe_options,
+    reported,
+)
 
 
 @click.command()
@@ -58,26 +67,35 @@ def train(name: str, data: str | None, out: str, sets: tuple[str, ...]) -> Any:
 
 
 @click.command()
-@click.option("--model", required=True, help="A base model's name, a Hugging Face id, a folder or a URI.")
+@models_option
 @prompts_option
-@click.option("--recipe", "name", default=DEFAULT_RECIPE, show_default=True, help="Gives the sampling settings.")
+@click.option("--recipe", "name", default=DEFAULT_RECIPE, show_default=True, help="Gives sampling and `base`.")
 @recipe_options
 @reported
-def generate(model: str, prompts: str, name: str, data: str | None, out: str, sets: tuple[str, ...]) -> Any:
-    """Answer a stored prompt set with a model, in Koala's template.
+def generate(
+    models: tuple[str, ...], prompts: str, name: str, data: str | None, out: str, sets: tuple[str, ...]
+) -> Any:
+    """Answer stored prompt sets with models, in Koala's template. Run again, it asks only for what it doesn't have.
 
-    Prompt sets by name: sample; and, below --data or $KOALA_DATA, koala, self-instruct, vicuna.
+    Models: `base`, a bundled model, a Hugging Face id, a folder or URI, the name of a recipe trained below --out; a
+    run that goes on is asked with its latest checkpoint. Prompt sets by name: sample; and, below --data or
+    $KOALA_DATA, koala, self-instruct, vicuna, alpaca-180.
 
     \b
     koala-ray generate --model smollm2-135m --prompts sample
+    koala-ray generate --models base,koala-smol --prompts koala,vicuna --out s3://bucket/koala
     koala-ray generate --model koala-out/train-0123456789ab --prompts my.jsonl --set generate.max_tokens=64
+    koala-ray generate --models base --prompts koala --set generate.replicas=2 --set generate.temperature=0.7
     """
-    from koala_ray.generate.step import generate as run_generate
+    from koala_ray.generate.batch import generate as run_generate
+    from koala_ray.generate.batch import summary
     from koala_ray.prompts import load_prompts
     from koala_ray.recipe_file import load_recipe
 
-    settings = load_recipe(name, sets).generate
-    _, figures = run_generate(model, load_prompts(prompts, settings.limit, data), settings, out)
+    recipe = load_recipe(name, sets)
+    asked = [load_prompts(one, recipe.generate.limit, data) for one in listed(prompts)]
+    found = run_generate(models, asked, recipe.generate, out, recipe.model.base)
+    figures = summary(found, out)
     point_to(f"{figures['answered']:,} of {figures['asked']:,} prompts answered", figures["folder"])
     return figures
 

@@ -1,111 +1,95 @@
-"""The transformers engine: continuous batching, ids in and ids out.
+"""What koala-ray asks of an engine that generates: ids in, ids out, one token after the other.
 
-An engine runs as a Ray actor, so it has its CPUs or GPU to itself wherever the cluster has them.
+Two fulfil it: transformers' continuous batching (:mod:`koala_ray.generate.batching`) and vLLM
+(:mod:`koala_ray.generate.vllm_engine`). Stop strings, text and dialogues are not theirs but
+:mod:`koala_ray.generate.answering`'s, so that both mean the same by them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, Protocol
 
-from koala_ray.models.resolve import resolve
-from koala_ray.recipe import GenerateSettings
+from koala_ray.errors import KoalaError
+from koala_ray.generate.sampling import Sampling
 
-PAGE = 64
-"""Tokens in a page of the key-value cache."""
-PREFILL_TOKENS = 512
-"""Prompt tokens that are read in one forward pass at most."""
+EngineName = Literal["transformers", "vllm"]
 
 
 @dataclass(frozen=True)
-class Request:
-    """What an engine is asked: the ids after which it answers."""
+class Token:
+    """One token of an answer, or of a prompt whose likelihood is asked for."""
 
-    id: str
-    ids: list[int]
+    id: int
+    logprob: float | None = None
+    """Of the token after those before it, as the model has it: before temperature and penalties."""
+    alternatives: tuple[tuple[int, float], ...] = ()
+    """The likeliest tokens at this place with their log-probabilities, likeliest first."""
 
 
 @dataclass(frozen=True)
-class Generated:
-    """What an engine gives: the answer's ids without the end-of-sequence id, or why there is none."""
+class EngineSettings:
+    """What an engine is opened with."""
 
-    id: str
-    ids: list[int]
-    ended: bool
-    """Whether the model ended the answer itself."""
-    error: str = ""
+    model: str
+    """What :func:`koala_ray.models.resolve.resolve` takes."""
+    concurrent: int
+    """Answers that are generated at the same time."""
+    cpus: float = 1
+    """Its number of threads, where it runs on a CPU."""
+    gpus: int = 0
+    """GPUs that it is spread over (tensor parallel); 0 runs it on a CPU."""
 
 
-class TransformersEngine:
-    """Answers by transformers' continuous batching: a finished request's place is taken by the next at once."""
+class EngineFailed(RuntimeError):
+    """The engine itself stopped working: nothing it is asked will be answered."""
 
-    def __init__(self, model: str, settings: GenerateSettings) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM
 
-        from koala_ray.quiet import quiet_transformers
+class Engine(Protocol):
+    """Generates for many prompts at once."""
 
-        quiet_transformers()
-        if not settings.gpus:
-            torch.set_num_threads(max(1, int(settings.cpus)))
-        torch.manual_seed(settings.seed)
-        dtype = torch.bfloat16 if settings.gpus else torch.float32
-        device = "cuda" if settings.gpus else "cpu"
-        loaded: Any = AutoModelForCausalLM.from_pretrained(resolve(model), dtype=dtype)
-        self._model = loaded.to(device).eval()
-        self._settings = settings
+    context: int
+    """Tokens of a prompt and its answer together at most."""
+    vocabulary: int
+    """Ids are smaller than this."""
+    name: EngineName
 
-    def ready(self) -> bool:
-        """True; answers once the model is loaded."""
-        return True
+    def generate(self, ids: Sequence[int], sampling: Sampling, eos_id: int) -> AsyncGenerator[Token]:
+        """The answer's tokens as they are drawn; the last one is ``eos_id`` where the model ended by itself.
 
-    def generate(self, requests: list[Request], eos_id: int) -> Iterator[Generated]:
-        """The answers, each as soon as it is finished."""
-        if not requests:
-            return
-        manager = self._manager(requests, eos_id)
-        manager.start()
+        Closing the iterator gives the place to another prompt.
+
+        Raises:
+            EngineFailed: the engine stopped.
+        """
+
+    async def score(self, ids: Sequence[int], alternatives: int) -> list[Token]:
+        """The prompt's own tokens, each but the first with its log-probability."""
+
+    def check(self) -> None:
+        """Raise :class:`EngineFailed` if it doesn't work any more."""
+
+    def close(self) -> None:
+        """End it; what is being generated fails."""
+
+
+def open_engine(name: EngineName, settings: EngineSettings) -> Engine:
+    """Load a model into an engine; takes as long as loading takes.
+
+    Raises:
+        KoalaError: there is no such model, or the engine isn't installed.
+    """
+    if name == "vllm":
         try:
-            for request in requests:
-                manager.add_request(request.ids, request_id=request.id, max_new_tokens=self._settings.max_tokens)
-            for _ in requests:
-                yield self._next(manager, eos_id)
-        finally:
-            manager.stop(block=True)
+            from koala_ray.generate.vllm_engine import VllmEngine
+        except ImportError as error:
+            raise KoalaError(
+                f"vLLM can't be imported: {error}",
+                where="generate.engine",
+                mend="pip install 'koala-ray[vllm]', or --set generate.engine=transformers",
+            ) from error
+        return VllmEngine(settings)
+    from koala_ray.generate.batching.engine import BatchingEngine
 
-    def _next(self, manager: Any, eos_id: int) -> Generated:
-        while True:
-            output = manager.get_result(timeout=600)
-            if output is None:
-                raise RuntimeError("the engine stopped answering")
-            if output.is_finished():
-                ids = list(output.generated_tokens)
-                ended = bool(ids) and ids[-1] == eos_id
-                return Generated(output.request_id, ids[:-1] if ended else ids, ended, output.error or "")
-
-    def _manager(self, requests: list[Request], eos_id: int) -> Any:
-        from transformers import GenerationConfig
-        from transformers.generation.configuration_utils import ContinuousBatchingConfig
-
-        settings = self._settings
-        generation = GenerationConfig(
-            max_new_tokens=settings.max_tokens,
-            do_sample=settings.temperature > 0,
-            temperature=settings.temperature or None,
-            top_p=settings.top_p,
-            top_k=settings.top_k or None,
-            eos_token_id=eos_id,
-            pad_token_id=eos_id,
-        )
-        longest = max(len(request.ids) for request in requests) + settings.max_tokens
-        concurrent = min(settings.concurrent, len(requests))
-        batching = ContinuousBatchingConfig(
-            page_size=PAGE,
-            # Left to itself it takes most of the machine's memory for the cache.
-            num_blocks=concurrent * (longest // PAGE + 2),
-            max_batch_tokens=max(PREFILL_TOKENS, concurrent),
-            max_requests_per_batch=concurrent,
-            seed=settings.seed,
-        )
-        return self._model.init_continuous_batching(generation_config=generation, continuous_batching_config=batching)
+    return BatchingEngine(settings)

@@ -109,6 +109,22 @@ def prompt_ids(turns: Sequence[Turn], tokenizer: Tokenizer, marker: Marker = "po
     return render([asking(turns, marker)], tokenizer)[0].ids
 
 
+def next_prompt_ids(
+    asked: Sequence[int], answered: Sequence[int], text: str, tokenizer: Tokenizer, marker: Marker = "positive"
+) -> list[int]:
+    """The ids after which a model is to answer in a dialogue's next turn; those before stay what they were.
+
+    Args:
+        asked: the ids before the last answer.
+        answered: that answer's, without the end-of-sequence id.
+        text: what the user says to it.
+        tokenizer: of the model.
+        marker: the next answer's.
+    """
+    (asking_ids,) = tokenizer.encode([f"{USER} {text} {MARKERS[marker]}"])
+    return [*asked, *answered, tokenizer.eos_id, *asking_ids]
+
+
 def _assemble(plan: list[Segment], pieces: dict[str, list[int]], tokenizer: Tokenizer) -> Rendered:
     ids = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
     learn = [False] * len(ids)

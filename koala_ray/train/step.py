@@ -24,6 +24,8 @@ from koala_ray.steps import StepResult, run_step
 from koala_ray.tokens.shards import Plan, read_plan
 
 MODEL = "model"
+RECIPE = "recipe.yaml"
+"""What the run was started with last."""
 CURVES = "curves.png"
 PAGE = "curves.html"
 TENSORBOARD = "tensorboard"
@@ -108,6 +110,7 @@ def _build(
     if first_step:
         say(f"train     going on after step {first_step} of {last_step}, the last committed checkpoint")
     nodes, gpus = rented(ray)
+    storage.write_atomic(storage.join(folder, RECIPE), recipe.to_yaml().encode())
     meter = Meter.open(storage.join(folder, ATTEMPTS), recipe.cost, nodes, gpus)
     sinks = open_sinks(recipe, folder, run, first_step)
     ended: Ended = "failed"

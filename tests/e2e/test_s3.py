@@ -11,7 +11,7 @@ from faulty_s3 import FOREVER, FaultyS3
 from object_store import new_bucket
 
 from koala_ray import storage
-from koala_ray.generate.step import generate
+from koala_ray.generate.batch import generate
 from koala_ray.prepare import prepare
 from koala_ray.prompts import load_prompts
 from koala_ray.recipe_file import load_recipe
@@ -33,8 +33,9 @@ def test_prepare_train_and_generate_on_s3(ray_session, s3_bucket, tiny_tokens, t
     assert training["loss_last"] < training["loss_first"]
     prompts = load_prompts("sample", limit=2)
     settings = recipe.generate.model_copy(update={"max_tokens": 4})
-    _, answers = generate(training["model"], prompts, settings, f"{s3_bucket}/out")
-    assert answers["answered"] == 2
+    (answers,) = generate([training["model"]], [prompts], settings, f"{s3_bucket}/out")
+    assert answers.figures["answered"] == 2
+    assert answers.figures["checkpoint_step"] == 4
     _, again = train(recipe, tokens, f"{s3_bucket}/out")
     assert again["skipped"]
 

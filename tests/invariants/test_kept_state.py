@@ -1,4 +1,4 @@
-"""Invariant 3 where the state is kept in other ways: bfloat16 weights beside float32 ones, and optimizers on the CPU."""
+"""Invariant 3 where the state is kept in other ways: bfloat16 weights beside float32 ones, optimizers on the CPU."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The engine that needs nothing but transformers: its continuous batching, made quick on CPUs and exact in drawing."""
