@@ -21,7 +21,7 @@ from koala_ray.cli.data import fetch, ledger, preview, sample_data, sources
 from koala_ray.cli.nodes import drill, spot_agent
 from koala_ray.cli.plan import plan
 from koala_ray.cli.recipes import recipe
-from koala_ray.cli.runs import curves
+from koala_ray.cli.runs import curves, export
 from koala_ray.cli.serving import serve
 from koala_ray.cli.stages import generate, prepare, run, train
 
@@ -59,7 +59,7 @@ def cli() -> None:
 
 
 STAGES = (prepare, train, generate, run, serve)
-AROUND = (sources, fetch, preview, ledger, sample_data, recipe, plan, curves, cluster, spot_agent, drill)
+AROUND = (sources, fetch, preview, ledger, sample_data, recipe, plan, curves, export, cluster, spot_agent, drill)
 for command in STAGES + AROUND:
     cli.add_command(command)
 

@@ -1,4 +1,4 @@
-"""The commands about runs: what a run came to, or has come to so far."""
+"""The commands about results: what a run came to, or has come to so far, and answers for other programs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from koala_ray.cli.common import DEFAULT_OUT, reported
+from koala_ray.cli.common import DEFAULT_OUT, point_to, reported
 
 
 @click.command()
@@ -64,3 +64,32 @@ def _line(run: dict[str, Any]) -> str:
     if run["incidents"]:
         parts.append(plural(run["incidents"], "incident"))
     return "  ".join(parts)
+
+
+@click.command()
+@click.argument("folders", metavar="ANSWERS...", nargs=-1, required=True)
+@click.option(
+    "--as",
+    "kind",
+    type=click.Choice(["alpaca-eval", "fastchat", "jsonl", "parquet"]),
+    required=True,
+    help="What reads it.",
+)
+@click.option("--to", metavar="FILE|URI", default="", help="The file to write; by default its usual name, here.")
+@click.option("--name", default="", help="The name that the file gives the model; by default its own.")
+@reported
+def export(folders: tuple[str, ...], kind: str, to: str, name: str) -> Any:
+    """Write a model's answers into a file that other programs read.
+
+    ANSWERS is the folder or URI of a generate step; several are put together.
+
+    \b
+    koala-ray export koala-out/generate-0123456789ab --as alpaca-eval
+    koala-ray export koala-out/generate-* --as fastchat --name koala-smol --to s3://bucket/koala-smol.jsonl
+    """
+    from koala_ray.generate.exports import USUAL_NAMES, export_answers
+
+    target = to or USUAL_NAMES[kind]
+    count = export_answers(folders, kind, target, name)
+    point_to(f"{count:,} answers", target)
+    return {"file": target, "answers": count}

@@ -86,6 +86,7 @@ def replicas(ray: Any, model: str, settings: GenerateSettings, name: str) -> Ite
     from ray import serve
 
     check_resources(ray, settings.min_replicas or settings.replicas, settings.cpus, settings.gpus, "generate")
+    ours = not serve_runs(ray)
     serve.start(proxy_location="Disabled", logging_config=QUIET)
     send_logs_to_file()
     try:
@@ -100,3 +101,14 @@ def replicas(ray: Any, model: str, settings: GenerateSettings, name: str) -> Ite
         yield handle
     finally:
         serve.delete(name, _blocking=True)
+        if ours:  # it has no HTTP side, which whoever serves next will want
+            serve.shutdown()
+
+
+def serve_runs(ray: Any) -> bool:
+    """Whether Ray Serve runs on this cluster already."""
+    try:
+        ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
+    except ValueError:
+        return False
+    return True

@@ -87,16 +87,17 @@ class Replica:
         quiet_transformers()
         self._tokenizer = Tokenizer.load(model)
         self._engine = open_engine(engine, EngineSettings(model=model, **settings))  # type: ignore[arg-type]
-        self._running = 0
+        self._running, self._given_up = 0, 0
 
     async def about(self) -> dict[str, Any]:
-        """The engine's limits, and what it does now: context, vocabulary, engine, running answers, memory."""
+        """The engine's limits, how many answers run and how many were given up, and the process's memory."""
         engine = self._engine
         return {
             "context": engine.context,
             "vocabulary": engine.vocabulary,
             "engine": engine.name,
             "running": self._running,
+            "given_up": self._given_up - self._running,
             "memory_bytes": psutil.Process().memory_info().rss,
         }
 
@@ -132,9 +133,12 @@ class Replica:
 
     async def _answer(self, ids: list[int], sampling: Sampling) -> AsyncGenerator[Piece]:
         self._running += 1
+        self._given_up += 1
         try:
             async with aclosing(answer(self._engine, self._tokenizer, ids, sampling)) as pieces:
                 async for piece in pieces:
+                    if piece.finish:
+                        self._given_up -= 1
                     yield piece
         finally:
             self._running -= 1

@@ -19,6 +19,7 @@ QUEUED = 256
 """Requests that may wait for a place at a model's replicas; the next ones are told to come again."""
 OPEN = 4096
 """Requests that the HTTP side holds at a time."""
+ANSWER_SECONDS = 10.0
 DRAIN_SECONDS = 60.0
 """For which a replica whose machine is to go, or that is too many, finishes what it has."""
 
@@ -76,7 +77,25 @@ def serve_models(
             where=", ".join(models),
             mend="read the replicas' logs (`serve status`, the Ray dashboard); is there memory for the models?",
         ) from error
+    _require_answer(host, port)
     return f"http://{host}:{port}/v1"
+
+
+def _require_answer(host: str, port: int) -> None:
+    """Serve takes host and port only when it starts: see that it has these."""
+    import requests
+
+    try:
+        answers = requests.get(f"http://{host}:{port}/health", timeout=ANSWER_SECONDS).ok
+    except requests.RequestException:
+        answers = False
+    if not answers:
+        stop_serving()
+        raise KoalaError(
+            "Ray Serve runs already on this cluster and listens elsewhere, or the port is taken",
+            where=f"{host}:{port}",
+            mend="give the host and port that it has, or end it: `serve shutdown`",
+        )
 
 
 def stop_serving() -> None:
