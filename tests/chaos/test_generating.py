@@ -20,6 +20,7 @@ pytestmark = pytest.mark.chaos
 PATIENCE = 900.0
 SETS = ("koala", "vicuna", "self-instruct")
 PROMPTS = 180 + 80 + 252
+SETTINGS = ("generate.max_tokens=8", "generate.replicas=2", "generate.cpus=1")
 
 
 def stored(out: Path) -> list[str]:
@@ -38,7 +39,7 @@ def job(here: Machines, out: Path, data: Path, *settings: str) -> Arm:
 
 def test_five_hundred_prompts_are_answered_once_though_the_driver_is_killed(tmp_path, real_data):
     with machines(2) as here:
-        running = job(here, tmp_path, real_data, "generate.max_tokens=8", "generate.replicas=2")
+        running = job(here, tmp_path, real_data, *SETTINGS)
         running.start()
         wait_for(
             lambda: len(stored(tmp_path)) > PROMPTS // 4 or not running.alive, PATIENCE, "a quarter of the answers"
