@@ -19,6 +19,8 @@ PREFILL_TOKENS = 512
 """Tokens that one forward pass takes at most; prompts are read in stretches, so that answers go on beside them."""
 USUAL_TOKENS = 1024
 """Cache is set aside for so many tokens of each answer; where answers are longer, fewer run at a time."""
+CHECK_SECONDS = 2.0
+"""How long an answer says nothing before it is asked whether the engine still works."""
 SCORED_AT_ONCE = 256
 """Tokens whose logits over the whole vocabulary are held at a time."""
 
@@ -97,7 +99,7 @@ class BatchingEngine:
                 list(ids), name, sampling.max_tokens, streaming=True, eos_token_id=eos_id, drawn=drawn
             )
             while not finished:
-                output = await news.get()
+                output = await self._next(news)
                 finished = output.is_finished()
                 if output.error:
                     raise EngineFailed(output.error)
@@ -108,6 +110,15 @@ class BatchingEngine:
         finally:
             if not finished:
                 self._forget(name)
+
+    async def _next(self, news: asyncio.Queue[Any]) -> Any:
+        """What is told next; a request that has just come when the engine stops is never told of."""
+        while True:
+            try:
+                async with asyncio.timeout(CHECK_SECONDS):
+                    return await news.get()
+            except TimeoutError:
+                self.check()
 
     def _forget(self, name: str) -> None:
         router = self._manager.output_router
