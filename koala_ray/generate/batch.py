@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from koala_ray import storage
-from koala_ray.generate.app import engine_of, replicas
+from koala_ray.generate.app import replicas
 from koala_ray.generate.asking import Asker, Dialogue
 from koala_ray.generate.model import AskedModel, open_model
 from koala_ray.generate.sampling import as_settings, sampling_of
@@ -21,7 +21,7 @@ from koala_ray.prompts import PromptSet
 from koala_ray.recipe import GenerateSettings
 from koala_ray.records import Answer
 from koala_ray.session import connect
-from koala_ray.steps import StepResult, find_step, run_step, step_key, versions
+from koala_ray.steps import StepResult, find_step, run_step, step_key
 
 ANSWERS = "answers.jsonl"
 STORE = "answers"
@@ -72,11 +72,7 @@ def generate(
 
 
 def summary(found: Sequence[Generated], out: str) -> dict[str, Any]:
-    """All counts together: folder, asked, answered, failed, tokens, tokens_per_second, and each by itself.
-
-    Raises:
-        ValueError: nothing was generated.
-    """
+    """All counts together: folder, asked, answered, failed, tokens, tokens_per_second, and ``sets``: each by itself."""
     each = [one.figures for one in found]
     if len(each) == 1:
         return each[0]
@@ -129,7 +125,6 @@ def _assembled(
             "prompt_set": prompts.name,
             "prompt_set_hash": prompts.hash(),
             "sampling": as_settings(sampling_of(settings)) | {"marker": settings.marker},
-            "engine": f"{(name := engine_of(settings))} {versions().get(name, '')}".strip(),
         }
         answers = [
             Answer(**{**asdict(answer), "id": prompt.id, **provenance})
