@@ -82,7 +82,7 @@ async def clients(url: str, count: int) -> dict[str, float]:
 def served() -> tuple[list[list[str]], dict[str, float]]:
     """The table of clients, and what start and memory were."""
     command = [sys.executable, "-m", "koala_ray", "serve", "--model", MODEL, "--port", str(PORT), "--json"]
-    settings = ["--set", "generate.cpus=2", "--set", "generate.concurrent=32"]
+    settings = ["--set", "generate.cpus=2", "--set", "generate.replicas=1", "--set", "generate.concurrent=32"]
     started = time.monotonic()
     process = subprocess.Popen([*command, *settings], stderr=subprocess.PIPE, text=True)
     assert process.stderr
@@ -114,7 +114,7 @@ def grown(count: int) -> list[str]:
         file = Path(folder, "prompts.jsonl")
         file.write_text("".join(json.dumps({"prompt": f"Say the number {place}."}) + "\n" for place in range(count)))
         command = [sys.executable, "-m", "koala_ray", "generate", "--model", "tiny", "--prompts", str(file), "--json"]
-        settings = ["generate.max_tokens=16", "generate.concurrent=64", "generate.cpus=1"]
+        settings = ["generate.max_tokens=16", "generate.concurrent=64", "generate.replicas=1"]
         arguments = [part for setting in settings for part in ("--set", setting)]
         started = time.monotonic()
         process = subprocess.Popen(
