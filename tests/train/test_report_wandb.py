@@ -9,6 +9,7 @@ import pytest
 from made_runs import GROUPS, STATUS, records
 from wandb.proto.wandb_internal_pb2 import Record
 
+from koala_ray.preempt.machines import wait_for
 from koala_ray.recipe import ReportSettings
 from koala_ray.train.report import problems
 from koala_ray.train.report.wandb import WandbSink, logged_in
@@ -32,12 +33,19 @@ def stored(folder: Path) -> list[Record]:
             place += BLOCK - place % BLOCK
             continue
         _, length, kind = struct.unpack("<IHB", data[place : place + 7])
+        if place + 7 + length > len(data):
+            break  # it is being written
         part += data[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (1, 4):  # whole, or the last part
             found.append(Record.FromString(part))
             part = b""
     return found
+
+
+def kinds(folder: Path) -> list[str | None]:
+    """What kinds of records are stored so far."""
+    return [record.WhichOneof("record_type") for record in stored(folder)]
 
 
 def logged(folder: Path) -> list[dict[str, Any]]:
@@ -56,6 +64,7 @@ def test_a_run_is_logged_under_its_own_name_and_steps(tmp_path: Path) -> None:
         sink.write(record, STATUS)
     sink.flush()
     sink.close()
+    wait_for(lambda: kinds(tmp_path)[-1:] == ["exit"], 30, "wandb's own process to have written all")
     found = logged(tmp_path)
     losses = {row["step"]: row["train/loss"] for row in found if "train/loss" in row}
     assert losses == {record["step"]: record["loss"] for record in made if record["kind"] == "step"}
