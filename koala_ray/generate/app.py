@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import metadata
@@ -95,7 +96,8 @@ def replicas(ray: Any, model: str, settings: GenerateSettings, name: str) -> Ite
     from ray import serve
 
     check_resources(ray, settings.min_replicas or settings.replicas, settings.cpus, settings.gpus, "generate")
-    ours = not serve_runs(ray)
+    ours = not serve_runs(ray) and "RAY_ADDRESS" in os.environ  # a private Ray ends with this process
+    send_logs_to_file()
     serve.start(proxy_location="Disabled", logging_config=QUIET)
     send_logs_to_file()
     try:

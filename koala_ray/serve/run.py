@@ -58,6 +58,7 @@ def serve_models(
 
     from koala_ray.serve.api import Api
 
+    send_logs_to_file()
     serve.start(http_options={"host": host, "port": port}, logging_config=QUIET)
     send_logs_to_file()
     handles: dict[str, Any] = {

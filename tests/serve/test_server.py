@@ -46,6 +46,9 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(ray_session) -> Iterator[Server]:
+    from ray import serve
+
+    serve.shutdown()  # earlier tests' has no HTTP side
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -53,8 +56,6 @@ def server(ray_session) -> Iterator[Server]:
     url = serve_models(["base", "tiny"], settings, "", "tiny", "127.0.0.1", port, [KEY])
     yield Server(url, openai.OpenAI(base_url=url, api_key=KEY, max_retries=0, timeout=PATIENCE))
     stop_serving()
-    from ray import serve
-
     serve.shutdown()
 
 
