@@ -7,6 +7,7 @@ training had it under "An Unhelpful Answer:").
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -166,8 +167,6 @@ class ChatRequest(Common):
 
 def _own(sampling: Sampling, index: int) -> Sampling:
     """The sampling of one of several answers: the first has the seed that was given."""
-    from dataclasses import replace
-
     return replace(sampling, seed=own_seed(sampling.seed, [], index)) if index else sampling
 
 
