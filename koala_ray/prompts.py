@@ -42,6 +42,7 @@ STORED = {
     ),
 }
 SAMPLE = "sample"
+SAMPLE_LICENCE = "Apache-2.0"
 TEXT_FIELDS = ("prompt", "text", "instruction")
 TURNS_FIELD = "turns"
 ID_FIELDS = ("id", "question_id", "prompt_id")
@@ -69,15 +70,12 @@ class PromptSet:
 
     name: str
     prompts: tuple[Prompt, ...]
+    licence: str = ""
+    """Of a stored set; empty where nobody told."""
 
     def hash(self) -> str:
         """sha256 over the ids and texts in order."""
         return hashlib.sha256(canonical([[prompt.id, *prompt.turns] for prompt in self.prompts])).hexdigest()
-
-    @property
-    def licence(self) -> str:
-        """The licence of a stored set; empty where nobody told."""
-        return STORED[self.name].licence if self.name in STORED else ""
 
 
 def load_prompts(name: str, limit: int = 0, data: str | None = None) -> PromptSet:
@@ -108,7 +106,9 @@ def load_prompts(name: str, limit: int = 0, data: str | None = None) -> PromptSe
         prompts = _drawn(prompts, stored.drawn)
     # An s3:// folder's and a file's name alike; a stored set keeps its own.
     title = name if stored else Path(name.rstrip("/")).stem
-    return PromptSet(title, tuple(prompts[:limit] if limit else prompts))
+    # By what was asked for, not by the title: somebody's own koala.jsonl is under nobody's licence.
+    licence = stored.licence if stored else SAMPLE_LICENCE if name == SAMPLE else ""
+    return PromptSet(title, tuple(prompts[:limit] if limit else prompts), licence)
 
 
 def _drawn(prompts: list[Prompt], count: int) -> list[Prompt]:

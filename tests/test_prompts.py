@@ -171,6 +171,16 @@ def test_a_stored_set_is_found_below_the_data_folder_or_the_named_one(
     file.write_text('{"question_id": 1, "text": "Hi!"}\n')
     monkeypatch.delenv("KOALA_DATA", raising=False)
     found = load_prompts("vicuna", data=str(tmp_path))
-    assert found == PromptSet("vicuna", (Prompt("1", "Hi!"),))
+    assert found == PromptSet("vicuna", (Prompt("1", "Hi!"),), "Apache-2.0")
     monkeypatch.setenv("KOALA_DATA", str(tmp_path))
     assert load_prompts("vicuna", data=str(tmp_path / "prompts")) == found
+
+
+def test_a_licence_is_a_stored_sets_and_not_a_names(tmp_path: Path) -> None:
+    own = tmp_path / "prompts" / "koala_test_set.jsonl"
+    own.parent.mkdir()
+    own.write_text('{"prompt": "Hi!"}\n')
+    named = own.rename(tmp_path / "koala.jsonl")
+    assert load_prompts(str(named)).licence == ""
+    own.write_text('{"prompt": "Hi!"}\n')
+    assert load_prompts("koala", data=str(tmp_path)).licence == load_prompts("sample").licence == "Apache-2.0"
