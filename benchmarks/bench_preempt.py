@@ -27,7 +27,8 @@ from preempt_ways import SAVE_STEPS, STEPS
 
 from koala_ray.models.resolve import resolve
 from koala_ray.preempt.drill import run_drill
-from koala_ray.preempt.machines import machines, wait_for
+from koala_ray.preempt.fleet import wait_for
+from koala_ray.preempt.machines import machines
 from koala_ray.preempt.verdict import same_weights
 
 BETWEEN = (25, 55, 95)

@@ -42,6 +42,8 @@ class StoredFile:
     uri: str
     relative: str
     size: int
+    version: str = ""
+    """What the store says that changes with the content: an object's ETag, a local file's time."""
 
 
 def absolute(uri: str | os.PathLike[str]) -> str:
@@ -250,7 +252,8 @@ def list_files(root: str, patterns: Iterable[str] = ("**",)) -> list[StoredFile]
             continue
         if any(pattern.fullmatch(relative) for pattern in wanted):
             uri = fs.unstrip_protocol(path) if is_remote(root) else path
-            found[relative] = StoredFile(uri, relative, int(info["size"] or 0))
+            version = info.get("ETag") or info.get("etag") or info.get("mtime") or ""
+            found[relative] = StoredFile(uri, relative, int(info["size"] or 0), str(version))
     return [found[name] for name in sorted(found)]
 
 
@@ -322,10 +325,8 @@ def copy_to_local(uri: str, folder: Path) -> Path:
     return folder
 
 
-def copy_from_local(folder: Path, uri: str) -> None:
-    """Copy all files below a local folder to a URI, which may be local too."""
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            target = join(uri, path.relative_to(folder).as_posix())
-            with open(path, "rb") as source, open_write(target) as copy:
-                shutil.copyfileobj(source, copy, CHUNK)
+def copy_tree(source: str, target: str) -> None:
+    """Copy all files below a folder or URI to another, through this machine."""
+    for file in list_files(source):
+        with open_read(file.uri) as read, open_write(join(target, file.relative)) as copy:
+            shutil.copyfileobj(read, copy, CHUNK)

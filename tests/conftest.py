@@ -24,10 +24,12 @@ LOGICAL_CPUS = 4
 """More than a small machine has: tests with two workers must not wait for CPUs that aren't there."""
 
 
-def koala(*arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess:
+def koala(
+    *arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None, seconds: float = 300
+) -> subprocess.CompletedProcess:
     """Run the command line in a process of its own, without a terminal, as a script would."""
     command = [sys.executable, "-m", "koala_ray", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=env, cwd=cwd)
+    return subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=env, cwd=cwd)
 
 
 @pytest.fixture(scope="session")

@@ -157,7 +157,7 @@ def test_copies_there_and_back(root: str, tmp_path: Path) -> None:
     for name, data in TREE.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes(data)
-    storage.copy_from_local(source, root)
+    storage.copy_tree(str(source), root)
     assert names(root) == sorted(TREE)
     target = tmp_path / "target"
     assert storage.copy_to_local(root, target) == target

@@ -255,7 +255,7 @@ def test_copies_go_through_a_bad_endpoint(patient: FaultyS3, bucket: str, small_
     (tmp_path / "from" / "deep").mkdir(parents=True)
     (tmp_path / "from" / "deep" / "large").write_bytes(large)
     patient.cut("^PUT", after=1000)
-    storage.copy_from_local(tmp_path / "from", f"{bucket}/copy")
+    storage.copy_tree(str(tmp_path / "from"), f"{bucket}/copy")
     patient.cut("^GET .*large", after=70_000, times=2)
     storage.copy_to_local(f"{bucket}/copy", tmp_path / "to")
     assert (tmp_path / "to" / "deep" / "large").read_bytes() == large

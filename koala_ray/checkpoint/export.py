@@ -31,7 +31,7 @@ def export(engine: Any, base: str, uri: str, zero_stage: int) -> None:
         with tempfile.TemporaryDirectory(prefix="koala-model-") as temporary:
             write_model(engine.module, base, Path(temporary), _without_prefix(state))
             storage.remove_tree(uri)
-            storage.copy_from_local(Path(temporary), uri)
+            storage.copy_tree(temporary, uri)
     if dist.get_world_size() > 1:
         dist.barrier()
 

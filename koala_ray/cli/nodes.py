@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -62,31 +63,42 @@ def spot_agent(
 @click.option("--recipe", default="tiny", show_default=True, help="The recipe to train; its data is prepared first.")
 @click.option(
     "--kills",
-    default="worker,node,driver,upload,notice",
-    show_default=True,
-    help="In this order: worker, workers_all, hang, node, driver, upload (amid a checkpoint), notice, notice_short, "
-    "notice_two, agent, shrink.",
+    help="In this order: worker, workers_all, hang, driver, upload (amid a checkpoint); and those that take a node "
+    "away: node, notice, notice_short, notice_two, agent, shrink.  [default: worker,node,driver,upload,notice; "
+    "on a given cluster worker,workers_all,hang,driver,upload]",
 )
-@click.option("--workers", default=2, show_default=True, help="Train workers, one on each node.")
+@click.option("--workers", default=2, show_default=True, help="Train workers; on this machine one on each node.")
 @click.option("--seed", default=0, show_default=True, help="Chooses the victims.")
-@click.option("--out", default="koala-out/drill", show_default=True, type=click.Path(), help="A folder for both runs.")
+@click.option(
+    "--out", default="koala-out/drill", show_default=True, help="A folder or URI for both runs, seen by all machines."
+)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe.")
+@click.option("--patience", default=300.0, show_default=True, help="Seconds to wait for a run to get anywhere.")
 @reported
-def drill(recipe: str, kills: str, workers: int, seed: int, out: str, settings: tuple[str, ...]) -> Any:
-    """Train twice on this machine, once while machines vanish, and compare the two runs.
+def drill(
+    recipe: str, kills: str | None, workers: int, seed: int, out: str, settings: tuple[str, ...], patience: float
+) -> Any:
+    """Train twice, once while machines vanish, and compare the two runs.
 
-    Starts a Ray of its own with a node for each worker. Users run it before they trust it with money.
+    Starts a Ray of its own on this machine with a node for each worker; or, where RAY_ADDRESS names a cluster, disturbs
+    that one, as users do before they trust it with money. There only this drill's own workers are killed, unless a
+    kill is named that takes a node, with all that runs on it; its Ray is started again afterwards. Run it on a machine
+    of the cluster whose node isn't taken, best the head.
 
     \b
     koala-ray drill
     koala-ray drill --kills worker,notice --set train.zero_stage=3
+    RAY_ADDRESS=auto koala-ray drill --workers 16 --set train.gpus_per_worker=1 --kills worker,node --out s3://BUCKET/drill
     """
-    import shutil
-
-    from koala_ray.preempt.drill import ARMS, KINDS, run_drill
+    from koala_ray import storage
+    from koala_ray.preempt.drill import ARMS, KINDS, SPARING, run_drill
+    from koala_ray.preempt.given import given_cluster
     from koala_ray.preempt.machines import machines
     from koala_ray.preempt.verdict import lines
 
+    given = bool(os.environ.get("RAY_ADDRESS"))
+    if kills is None:
+        kills = ",".join(SPARING) if given else "worker,node,driver,upload,notice"
     kinds = [kind for kind in kills.split(",") if kind]
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
@@ -94,11 +106,11 @@ def drill(recipe: str, kills: str, workers: int, seed: int, out: str, settings: 
     if "shrink" in kinds and workers < 2:
         raise KoalaError("one worker can't shrink", where="--kills shrink", mend="--workers 2, or other kills")
     for arm in ARMS:  # and nothing else that may lie in that folder
-        shutil.rmtree(Path(out) / arm, ignore_errors=True)
-    given = ["train.max_steps=40", "train.checkpoint_every=2", "guards.hang_seconds=20", "retries.settle_seconds=3"]
-    given += settings
-    with machines(workers) as here:
-        found = run_drill(recipe, out, given, kinds, workers, seed, here)
+        storage.remove_tree(storage.join(out, arm))
+    chosen = ["train.max_steps=40", "train.checkpoint_every=2", "guards.hang_seconds=20", "retries.settle_seconds=3"]
+    chosen += settings
+    with given_cluster() if given else machines(workers) as fleet:
+        found = run_drill(recipe, out, chosen, kinds, workers, seed, fleet, patience)
     for line in lines(found):
         click.echo(line)
     return found

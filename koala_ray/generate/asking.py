@@ -22,6 +22,8 @@ from koala_ray.tokens.tokenizer import Tokenizer
 
 FIRST_WAIT = 1.0
 """Seconds before a prompt is asked again that a replica dropped; doubles each time."""
+KEEP_SECONDS = 0.5
+"""How often it is looked whether answers are due to be written."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,17 @@ class Asker:
 
             count = min(len(missing), self._settings.replicas * in_flight(self._settings))
             async with asyncio.TaskGroup() as group:
-                for _ in range(count):
-                    group.create_task(places())
+                asking = [group.create_task(places()) for _ in range(count)]
+                keeping = group.create_task(self._keep())
+                await asyncio.wait(asking)
+                keeping.cancel()
+
+    async def _keep(self) -> None:
+        """Write what has come, in a thread: while the storage is slow or away, the replicas go on answering."""
+        while True:
+            await asyncio.sleep(KEEP_SECONDS)
+            if self._store.due:
+                await asyncio.to_thread(self._store.flush)
 
     async def _ask_next(self, handle: Any, dialogue: Dialogue) -> None:
         """Ask for the first turn that isn't answered, if there is one."""

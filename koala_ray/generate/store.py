@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import time
 import uuid
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ class AnswerStore:
         self._answers: dict[str, Answer] = {}
         self._waiting: list[tuple[str, Answer]] = []
         self._written = time.monotonic()
+        self._writing = threading.Lock()
         for file in storage.list_files(folder, [PARTS]):
             # Not by splitlines(): an answer may hold U+2028 and the like as they are.
             for line in storage.read_bytes(file.uri).decode().split("\n"):
@@ -63,16 +65,26 @@ class AnswerStore:
         """Keep an answer; it is safe when the next part is written."""
         self._answers[key] = answer
         self._waiting.append((key, answer))
-        if len(self._waiting) >= PART_ANSWERS or time.monotonic() - self._written >= PART_SECONDS:
-            self.flush()
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to write a part."""
+        full, late = len(self._waiting) >= PART_ANSWERS, time.monotonic() - self._written >= PART_SECONDS
+        return full or (late and bool(self._waiting))
 
     def flush(self) -> None:
-        """Write what isn't safe yet; an outage of the storage is waited out."""
-        self._written = time.monotonic()
-        if not self._waiting:
-            return
-        lines = [json.dumps({"key": key, **asdict(answer)}, ensure_ascii=False) for key, answer in self._waiting]
-        data = "".join(f"{line}\n" for line in lines).encode()
-        uri = storage.join(self.folder, PARTS.replace("*", uuid.uuid4().hex))
-        outlast(lambda: storage.write_atomic(uri, data), say)
-        self._waiting.clear()
+        """Write what isn't safe yet, also beside :meth:`add` in another thread; an outage of the storage is waited out.
+
+        Raises:
+            StorageFailure: it lasted too long. The answers are still here, for the next try.
+        """
+        with self._writing:
+            part = list(self._waiting)
+            if not part:
+                return
+            lines = [json.dumps({"key": key, **asdict(answer)}, ensure_ascii=False) for key, answer in part]
+            data = "".join(f"{line}\n" for line in lines).encode()
+            uri = storage.join(self.folder, PARTS.replace("*", uuid.uuid4().hex))
+            outlast(lambda: storage.write_atomic(uri, data), say)
+            del self._waiting[: len(part)]
+            self._written = time.monotonic()

@@ -1,29 +1,27 @@
 """The drill: train once undisturbed and once while machines vanish, and hold the two runs against each other.
 
-Everything is real: a Ray of several nodes on this machine, the command that users run, SIGKILL, the spot-notice agent.
+Everything is real: a Ray of several nodes on this machine or a user's cluster, the command that users run, SIGKILL,
+the spot-notice agent.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, Any
+from dataclasses import dataclass
+from typing import Any
 
 import psutil
 
 from koala_ray import storage
 from koala_ray.checkpoint.manifest import CHECKPOINTS, MANIFEST, committed_steps
 from koala_ray.errors import KoalaError
-from koala_ray.preempt.machines import Machines, wait_for
+from koala_ray.preempt.arm import Arm
+from koala_ray.preempt.fleet import Fleet, Worker, wait_for
 from koala_ray.progress import say
 
 NOTICE_SECONDS = 20.0
@@ -34,69 +32,6 @@ PAUSE_SECONDS = 1.5
 """A disturbance comes at some moment within so many seconds after a checkpoint."""
 PATIENCE = 300.0
 """Seconds to wait for a run to get anywhere."""
-
-
-@dataclass
-class Arm:
-    """A run of the drill."""
-
-    command: list[str]
-    """``koala-ray train`` or a job that does the same, with ``--json``."""
-    env: dict[str, str]
-    said: list[tuple[float, str]] = field(default_factory=list)
-    """What it told on the terminal, with the time."""
-    printed: list[tuple[float, str]] = field(default_factory=list)
-    process: subprocess.Popen[str] | None = None
-    _readers: list[threading.Thread] = field(default_factory=list)
-    figures: dict[str, Any] = field(default_factory=dict)
-
-    def start(self) -> None:
-        """Start the command; a second time it goes on."""
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(self.command, env=self.env, stdout=pipe, stderr=pipe, text=True)
-        streams = ((self.process.stderr, self.said), (self.process.stdout, self.printed))
-        self._readers = [threading.Thread(target=_collect, args=pair, daemon=True) for pair in streams]
-        for reader in self._readers:
-            reader.start()
-
-    def finish(self, seconds: float) -> None:
-        """Wait for its end.
-
-        Raises:
-            KoalaError: it failed.
-        """
-        assert self.process
-        self.process.wait(seconds)
-        for reader in self._readers:
-            reader.join()
-        told = [line for _, line in self.printed if line.startswith("{")]
-        if self.process.returncode or not told:
-            raise KoalaError(
-                f"the run ended with {self.process.returncode}: {told[-1] if told else 'without a word'}",
-                where=" ".join(self.command),
-                mend=f"its last lines: {self.last_words()}",
-            )
-        self.figures = json.loads(told[-1])
-
-    def kill(self) -> None:
-        """Kill the process that drives the run."""
-        assert self.process
-        self.process.kill()
-        self.process.wait()
-
-    def last_words(self) -> str:
-        """The last lines that it told."""
-        return " | ".join(line for _, line in [*self.said[-5:], *self.printed[-1:]])
-
-    @property
-    def alive(self) -> bool:
-        """Whether the command runs."""
-        return self.process is not None and self.process.poll() is None
-
-
-def _collect(stream: IO[str], lines: list[tuple[float, str]]) -> None:
-    for line in stream:
-        lines.append((time.time(), line.rstrip()))
 
 
 @dataclass
@@ -114,25 +49,25 @@ class Kill:
 class Drill:
     """Disturbs one run."""
 
-    def __init__(self, machines: Machines, arm: Arm, out: str, count: int, seed: int, folder: str) -> None:
+    def __init__(self, fleet: Fleet, arm: Arm, out: str, count: int, seed: int, patience: float = PATIENCE) -> None:
         """Prepare it.
 
         Args:
-            machines: that the run uses, and that vanish.
+            fleet: the machines that the run uses, and that vanish.
             arm: the run.
             out: the folder or URI that it writes to.
             count: its workers.
             seed: chooses the victims.
-            folder: a local one for the notices.
+            patience: seconds to wait for the run to get anywhere.
         """
-        self._machines, self._arm, self._out, self._folder = machines, arm, out, folder
-        self._count = count
+        self._fleet, self._arm, self._out = fleet, arm, out
+        self._count, self._patience = count, patience
         self._random = random.Random(seed)
         self.kills: list[Kill] = []
 
     def run(self, kinds: Sequence[str], steps: int) -> None:
         """Start the run, disturb it once in each way, spread over its steps, and wait for its end."""
-        self._arm.start()
+        self._start()
         for place, kind in enumerate(kinds):
             milestone = max(1, steps * (place + 1) // (len(kinds) + 2))
             self._wait_for_steps(milestone)
@@ -143,7 +78,7 @@ class Drill:
             disturb: Callable[[Kill], None] = getattr(self, f"_{kind}")
             disturb(kill)
             self._wait_for_steps(kill.safe + 1)
-        self._arm.finish(PATIENCE)
+        self._arm.finish(self._patience)
 
     def safe(self) -> int:
         """Steps that are in a checkpoint."""
@@ -160,17 +95,20 @@ class Drill:
                 )
             return self.safe() >= steps
 
-        wait_for(there, PATIENCE, f"a checkpoint of step {steps}")
+        wait_for(there, self._patience, f"a checkpoint of step {steps}")
 
-    def _workers(self) -> list[psutil.Process]:
-        found: list[psutil.Process] = wait_for(self._machines.train_workers, PATIENCE, "a train worker")
-        return found
+    def _workers(self) -> Sequence[Worker]:
+        return wait_for(self._fleet.train_workers, self._patience, "a train worker")
 
     def _worker(self, kill: Kill) -> None:
         self._random.choice(self._workers()).kill()
 
     def _workers_all(self, kill: Kill) -> None:
-        for worker in self._workers():
+        self._kill(self._workers())
+
+    @staticmethod
+    def _kill(workers: Sequence[Worker]) -> None:
+        for worker in workers:
             with suppress(psutil.NoSuchProcess):
                 worker.kill()
 
@@ -178,29 +116,38 @@ class Drill:
         self._random.choice(self._workers()).suspend()
 
     def _node(self, kill: Kill) -> None:
-        node = self._random.choice(wait_for(self._machines.working_nodes, PATIENCE, "a train worker"))
-        self._machines.lose(node)
-        self._machines.add()
+        node = self._random.choice(wait_for(self._fleet.working_nodes, self._patience, "a train worker"))
+        self._fleet.lose(node)
+        self._fleet.add()
 
     def _driver(self, kill: Kill) -> None:
         self._arm.kill()
+        self._start()
+
+    def _start(self) -> None:
         self._arm.start()
+        assert self._arm.process
+        self._fleet.driver = self._arm.process.pid
 
     def _upload(self, kill: Kill) -> None:
         """Kill all workers while a checkpoint is being written: its folder is there, its manifest isn't."""
-        folders = [folder / CHECKPOINTS for folder in Path(self._out).glob("train-*")]
         workers = self._workers()
-        known = {one for folder in folders for one in folder.glob("step-*")}
+        known = self._checkpoints()
 
-        def begun() -> Path | None:
-            return next((one for folder in folders for one in folder.glob("step-*") if one not in known), None)
+        def begun() -> str:
+            return next(iter(self._checkpoints() - known), "")
 
-        folder: Path = wait_for(begun, PATIENCE, "a checkpoint that is being written", every=0.0005)
-        for worker in workers:
-            with suppress(psutil.NoSuchProcess):
-                worker.kill()
+        folder = wait_for(begun, self._patience, "a checkpoint that is being written", every=0.0005)
+        self._kill(workers)
         kill.time = time.time()
-        kill.detail = f"{folder.name} was {'committed' if (folder / MANIFEST).exists() else 'not committed'}"
+        committed = storage.exists(storage.join(folder, MANIFEST))
+        kill.detail = f"{folder.rsplit('/', 1)[-1]} was {'committed' if committed else 'not committed'}"
+
+    def _checkpoints(self) -> set[str]:
+        """The folders of checkpoints, those that are being written too."""
+        runs = [name for name in storage.list_folders(self._out) if name.startswith("train-")]
+        folders = [storage.join(self._out, run, CHECKPOINTS) for run in runs]
+        return {storage.join(folder, name) for folder in folders for name in storage.list_folders(folder)}
 
     def _notice(self, kill: Kill) -> None:
         """A working node is announced to go, in time."""
@@ -216,62 +163,60 @@ class Drill:
 
     def _some_nodes(self, count: int) -> list[Any]:
         """So many of the working nodes, or all if there are fewer."""
-        nodes = wait_for(self._machines.working_nodes, PATIENCE, "a train worker")
+        nodes = wait_for(self._fleet.working_nodes, self._patience, "a train worker")
         return self._random.sample(nodes, min(count, len(nodes)))
 
     def _announce(self, kill: Kill, nodes: Sequence[Any], seconds: float) -> None:
         """The real agents of some nodes take a file's appearance for a notice; then the nodes go."""
-        files = [Path(self._folder) / f"notice-{node.node_id[:8]}" for node in nodes]
-        agents = [self._machines.start_agent(node, file) for node, file in zip(nodes, files, strict=True)]
+        agents = [self._fleet.start_agent(node) for node in nodes]
         for _ in nodes:
-            self._machines.add()
+            self._fleet.add()
         kill.time = time.time()
-        for file in files:
-            file.write_text(str(seconds))
         for agent in agents:
-            agent.wait(PATIENCE)
+            agent.give_notice(seconds)
+        for agent in agents:
+            agent.wait(self._patience)
         left = max(0.0, kill.time + seconds - time.time())
         with suppress(TimeoutError):
-            wait_for(lambda: not any(map(self._machines.train_workers, nodes)), left, "the workers to leave")
+            wait_for(lambda: not any(map(self._fleet.train_workers, nodes)), left, "the workers to leave")
             kill.detail = f"the workers left after {time.time() - kill.time:.1f} s"
         for node in nodes:
-            self._machines.lose(node)
+            self._fleet.lose(node)
 
     def _agent(self, kill: Kill) -> None:
         """The agent of a node dies, so nobody hears of the notice; then the node goes."""
         (node,) = self._some_nodes(1)
-        file = Path(self._folder) / f"notice-{node.node_id[:8]}"
-        agent = self._machines.start_agent(node, file)
+        agent = self._fleet.start_agent(node)
         agent.kill()
-        agent.wait()
-        file.write_text(str(NOTICE_SECONDS))
-        self._machines.add()
+        agent.give_notice(NOTICE_SECONDS)
+        self._fleet.add()
         kill.time = time.time()
-        self._machines.lose(node)
+        self._fleet.lose(node)
 
     def _shrink(self, kill: Kill) -> None:
         """Lose a node for good, go on with fewer workers, and with all again once a new node has come."""
         full = self._count
         self._wait_for_workers(full)  # an earlier kill may have left fewer
         kill.time, kill.safe = time.time(), self.safe()
-        self._machines.lose(self._random.choice(self._machines.working_nodes()))
+        self._fleet.lose(self._random.choice(self._fleet.working_nodes()))
         self._wait_for_steps(kill.safe + 1)
         self._wait_for_workers(full - 1)
         kill.detail = f"{full} workers, then {len(self._workers())}"
-        self._machines.add()
+        self._fleet.add()
         self._wait_for_workers(full)
         kill.detail += f", then {full}"
 
     def _wait_for_workers(self, count: int) -> None:
-        wait_for(lambda: len(self._machines.train_workers()) == count, PATIENCE, f"{count} workers", every=0.2)
+        wait_for(lambda: len(self._fleet.train_workers()) == count, self._patience, f"{count} workers", every=0.2)
 
 
 ARMS = ("undisturbed", "disturbed")
 """Also their folders' names."""
-KINDS = (
-    "worker", "workers_all", "hang", "node", "driver", "upload", "notice", "notice_short", "notice_two", "agent",
-    "shrink",
-)  # fmt: skip
+SPARING = ("worker", "workers_all", "hang", "driver", "upload")
+"""What only this run feels."""
+TAKING = ("node", "notice", "notice_short", "notice_two", "agent", "shrink")
+"""What takes a node from the cluster, with everything on it."""
+KINDS = (*SPARING, *TAKING)
 
 
 def run_drill(
@@ -281,38 +226,40 @@ def run_drill(
     kinds: Sequence[str],
     count: int,
     seed: int,
-    machines: Machines,
+    fleet: Fleet,
+    patience: float = PATIENCE,
 ) -> dict[str, Any]:
     """Both arms and what came of them, as ``koala-ray drill --json`` prints it.
 
     Args:
         recipe: its name or file.
-        out: a local folder for both arms.
+        out: a folder or URI for both arms, which all machines see.
         settings: ``KEY=VALUE`` as for ``--set``.
         kinds: of :data:`KINDS`, in their order.
         count: workers.
         seed: chooses the victims.
-        machines: as many as the workers need, at least.
+        fleet: as many machines as the workers need, at least.
+        patience: seconds to wait for a run to get anywhere.
 
     Raises:
         KoalaError: an arm failed.
     """
-    env = {**os.environ, "RAY_ADDRESS": machines.address}
+    env = {**os.environ, "RAY_ADDRESS": fleet.address}
     elastic = "shrink" in kinds
     chosen = [f"train.workers={[1, count] if elastic else count}", *settings]
-    arms = {name: f"{out}/{name}" for name in ARMS}
+    arms = {name: storage.join(out, name) for name in ARMS}
     arguments = [part for setting in chosen for part in ("--set", setting)]
     command = [sys.executable, "-m", "koala_ray", "train", recipe, "--json", *arguments, "--out"]
     quiet = Arm([*command, arms["undisturbed"]], env)
     say("drill     the undisturbed arm")
     quiet.start()
-    quiet.finish(PATIENCE * 4)
+    quiet.finish(patience * 4)
     # The same rows for both: what was prepared is copied, only training is done again.
-    for folder in Path(arms["undisturbed"]).iterdir():
-        if folder.is_dir() and not folder.name.startswith("train-"):
-            storage.copy_from_local(folder, f"{arms['disturbed']}/{folder.name}")
+    for folder in storage.list_folders(arms["undisturbed"]):
+        if not folder.startswith("train-"):
+            storage.copy_tree(storage.join(arms["undisturbed"], folder), storage.join(arms["disturbed"], folder))
     disturbed = Arm([*command, arms["disturbed"]], env)
-    drill = Drill(machines, disturbed, arms["disturbed"], count, seed, out)
+    drill = Drill(fleet, disturbed, arms["disturbed"], count, seed, patience)
     drill.run(kinds, quiet.figures["steps"])
     from koala_ray.preempt.verdict import verdict
 

@@ -5,21 +5,50 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
-import time
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from koala_ray.forkserver.environment import SERVER
+from koala_ray.preempt.hand import agent_command
 from koala_ray.quiet import set_switches
 
 STORE_BYTES = 100 << 20
 TRAIN_WORKER = "ray::RayTrainWorker"
 """How the processes of Ray Train's workers are called."""
+
+
+@dataclass(frozen=True)
+class LocalAgent:
+    """The spot-notice agent of a node."""
+
+    process: subprocess.Popen[bytes]
+    file: Path
+
+    def give_notice(self, seconds: float) -> None:
+        """Write the file that it waits for."""
+        self.file.write_text(str(seconds))
+
+    def wait(self, seconds: float) -> None:
+        """Wait until Ray was told.
+
+        Raises:
+            TimeoutError: it wasn't in time.
+        """
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError(f"the agent hasn't told Ray of the notice within {seconds:g} s") from error
+
+    def kill(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.wait()
 
 
 class Machines:
@@ -31,7 +60,9 @@ class Machines:
         self.dashboard = f"http://{cluster.head_node.webui_url}"
         """Where jobs are submitted, if it was asked for."""
         self.nodes: list[Any] = []
-        self._agents: list[subprocess.Popen[bytes]] = []
+        self.driver = 0  # nobody else's workers are here
+        self._folder = tempfile.TemporaryDirectory(prefix="koala-drill-")
+        self._agents: list[LocalAgent] = []
 
     def add(self) -> Any:
         """One more node."""
@@ -61,23 +92,23 @@ class Machines:
         """The nodes that have a train worker."""
         return [node for node in self.nodes if self.train_workers(node)]
 
-    def start_agent(self, node: Any, file: Path) -> subprocess.Popen[bytes]:
-        """The real spot-notice agent of a node, which takes a file's appearance for a notice."""
-        command = [sys.executable, "-m", "koala_ray", "spot-agent", "--cloud", "none", "--file", str(file)]
-        command += ["--every", "0.5", "--address", self.address, "--node-id", node.node_id]
-        agent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self._agents.append(agent)
-        return agent
+    def start_agent(self, node: Any) -> LocalAgent:
+        """Start the real spot-notice agent of a node."""
+        file = Path(self._folder.name) / node.node_id
+        command = agent_command(self.address, node.node_id, file)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._agents.append(LocalAgent(process, file))
+        return self._agents[-1]
 
     def close(self) -> None:
         """End everything."""
         for agent in self._agents:
             agent.kill()
-            agent.wait()
         for process in self.train_workers():
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGCONT)
         self._cluster.shutdown()
+        self._folder.cleanup()
 
 
 def processes(node: Any) -> list[psutil.Process]:
@@ -128,17 +159,3 @@ def machines(count: int, cpus: int = 1, dashboard: bool = False) -> Iterator[Mac
         yield here
     finally:
         here.close()
-
-
-def wait_for(happened: Any, seconds: float, what: str, every: float = 0.02) -> Any:
-    """Wait until a function gives something true, and give that.
-
-    Raises:
-        TimeoutError: it didn't in time.
-    """
-    until = time.monotonic() + seconds
-    while not (found := happened()):
-        if time.monotonic() > until:
-            raise TimeoutError(f"{what}: not within {seconds:g} s")
-        time.sleep(every)
-    return found

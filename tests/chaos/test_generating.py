@@ -13,8 +13,9 @@ import pytest
 from koala_ray import storage
 from koala_ray.generate.exports import export_answers
 from koala_ray.generate.store import PARTS
-from koala_ray.preempt.drill import Arm
-from koala_ray.preempt.machines import Machines, machines, wait_for
+from koala_ray.preempt.arm import Arm
+from koala_ray.preempt.fleet import wait_for
+from koala_ray.preempt.machines import Machines, machines
 
 pytestmark = pytest.mark.chaos
 PATIENCE = 900.0

@@ -11,7 +11,8 @@ import pytest
 from conftest import ROOT
 from object_store import new_bucket
 
-from koala_ray.preempt.drill import Arm, Drill
+from koala_ray.preempt.arm import Arm
+from koala_ray.preempt.drill import Drill
 from koala_ray.preempt.machines import machines
 from koala_ray.preempt.verdict import verdict
 
@@ -45,7 +46,7 @@ def job(out: str, env: dict[str, str]) -> Job:
     return Job([*command, "--out", out], env)
 
 
-def test_a_submitted_job_outlives_notice_node_driver_and_a_shrink(tmp_path, s3_endpoint, monkeypatch):
+def test_a_submitted_job_outlives_notice_node_driver_and_a_shrink(s3_endpoint, monkeypatch):
     monkeypatch.chdir(ROOT)  # jobs run where the cluster was started
     monkeypatch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
     bucket = new_bucket()
@@ -55,7 +56,7 @@ def test_a_submitted_job_outlives_notice_node_driver_and_a_shrink(tmp_path, s3_e
         quiet.start()
         quiet.finish(600)
         disturbed = job(f"{bucket}/disturbed", env)
-        drill = Drill(here, disturbed, f"{bucket}/disturbed", 2, 0, str(tmp_path))
+        drill = Drill(here, disturbed, f"{bucket}/disturbed", 2, 0)
         drill.run(["notice", "node", "driver", "shrink"], 60)
         found = verdict(quiet.figures, disturbed.figures, drill.kills, disturbed.printed)
     assert found["row_ids_equal"]

@@ -13,8 +13,9 @@ import pytest
 
 from koala_ray import storage
 from koala_ray.errors import KoalaError
-from koala_ray.preempt.drill import Arm
-from koala_ray.preempt.machines import Machines, machines, processes, wait_for
+from koala_ray.preempt.arm import Arm
+from koala_ray.preempt.fleet import wait_for
+from koala_ray.preempt.machines import Machines, machines, processes
 
 pytestmark = pytest.mark.chaos
 PATIENCE = 300.0

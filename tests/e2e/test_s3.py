@@ -24,7 +24,7 @@ pytestmark = pytest.mark.ray
 
 def test_prepare_train_and_generate_on_s3(ray_session, s3_bucket, tiny_tokens, tmp_path):
     write_samples(tmp_path)
-    storage.copy_from_local(tmp_path, f"{s3_bucket}/raw")
+    storage.copy_tree(str(tmp_path), f"{s3_bucket}/raw")
     recipe = load_recipe("tiny", ["train.max_steps=4"], f"{s3_bucket}/raw")
     tokens, figures = prepare(recipe, f"{s3_bucket}/out")
     assert figures["content_hash"] == tiny_tokens.manifest.content_hash
@@ -44,7 +44,7 @@ def test_prepare_through_an_endpoint_that_misbehaves_and_then_is_gone(s3_endpoin
     """Failures that pass cost nothing; one that stays ends the command with nothing half-written; a rerun goes on."""
     bucket = new_bucket()
     write_samples(tmp_path)
-    storage.copy_from_local(tmp_path, f"{bucket}/raw")
+    storage.copy_tree(str(tmp_path), f"{bucket}/raw")
     with FaultyS3(s3_endpoint) as faulty:
         faulty.fail("GET .*hc3", times=2, status=503)
         faulty.fail("PUT .*examples", times=1, status=500)

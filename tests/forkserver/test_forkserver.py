@@ -19,7 +19,8 @@ import pytest
 
 from koala_ray.forkserver.environment import JOB, LAUNCHER, SWITCH, runtime_environment
 from koala_ray.forkserver.launch import SUFFIX
-from koala_ray.preempt.machines import processes_of, wait_for
+from koala_ray.preempt.fleet import wait_for
+from koala_ray.preempt.machines import processes_of
 
 PATIENCE = 60.0
 WHOLE = """

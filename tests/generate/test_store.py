@@ -27,16 +27,41 @@ def test_what_is_added_is_there_again(root):
     assert again.get(key_of([9], 0)) is None
 
 
-def test_a_part_is_written_when_it_is_full_and_once(root, monkeypatch):
+def test_a_part_is_due_when_it_is_full_or_late_and_written_once(root, monkeypatch):
     monkeypatch.setattr(store, "PART_ANSWERS", 2)
     kept = AnswerStore(root)
+    due = []
     for place in range(5):
         kept.add(str(place), answer("a"))
+        due.append(kept.due)
+        if kept.due:
+            kept.flush()
+    assert due == [False, True, False, True, False]
     assert len(AnswerStore(root)) == 4
+    monkeypatch.setattr(store, "PART_SECONDS", 0.0)
+    assert kept.due
     kept.flush()
+    assert not kept.due
     kept.flush()
     assert len(storage.list_files(root, [store.PARTS])) == 3
     assert len(AnswerStore(root)) == 5
+
+
+def test_answers_that_come_while_a_part_is_written_make_the_next_one(tmp_path, monkeypatch):
+    kept = AnswerStore(str(tmp_path))
+    kept.add("first", answer("a"))
+    write = storage.write_atomic
+
+    def slowly(uri: str, data: bytes) -> None:
+        kept.add("second", answer("b"))
+        write(uri, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "write_atomic", slowly)
+        kept.flush()
+    assert len(AnswerStore(str(tmp_path))) == 1
+    kept.flush()
+    assert len(AnswerStore(str(tmp_path))) == 2
 
 
 def test_two_jobs_may_write_the_same(root):

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from koala_ray.errors import KoalaError
 from koala_ray.models.resolve import resolve
-from koala_ray.preempt.machines import wait_for
+from koala_ray.preempt.fleet import wait_for
 from koala_ray.recipe import GenerateSettings
 from koala_ray.records import Turn
 from koala_ray.serve import run

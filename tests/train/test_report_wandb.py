@@ -9,7 +9,7 @@ import pytest
 from made_runs import GROUPS, STATUS, records
 from wandb.proto.wandb_internal_pb2 import Record
 
-from koala_ray.preempt.machines import wait_for
+from koala_ray.preempt.fleet import wait_for
 from koala_ray.recipe import ReportSettings
 from koala_ray.train.report import problems
 from koala_ray.train.report.wandb import WandbSink, logged_in

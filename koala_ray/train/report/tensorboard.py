@@ -47,7 +47,7 @@ class TensorboardSink:
         """Write everything to the file; on an object store, put a copy of it there."""
         self._writer.flush()
         if self._copied:
-            storage.copy_from_local(self._local, self._target)
+            storage.copy_tree(str(self._local), self._target)
 
     def close(self) -> None:
         """Flush and close the file."""
