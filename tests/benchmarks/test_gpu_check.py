@@ -11,7 +11,8 @@ from math import inf, nan
 from pathlib import Path
 
 import pytest
-from gpu_check import NO_GPU, Planned, Result, Way, mismatches, planned, run, table
+from gpu_check import NO_GPU, Planned, mismatches, planned, table
+from gpu_ways import Result, Way, run
 from rows import make_rows
 
 SCRIPT = Path(__file__).resolve().parent.parent.parent / "benchmarks" / "gpu_check.py"

@@ -1,70 +1,22 @@
+"""The ledger as a page: its numbers, tables and figures, and that it needs nothing but itself."""
+
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from html_reader import Reader
 from hypothesis import given, settings
 from ledgers import EVIL, koala, ledger, ledgers, source
 
 from koala_ray.curate.ledger_page import page
 
-VOID = {"meta"}
 TOKENS_ONLY = ("tokens", "learnt_tokens", "packs", "fill", "context", "epochs", "base", "heldout")
 SOURCE_TOKENS_ONLY = ("tokens", "learnt_tokens", "dialogues", "cut", "split", "lengths")
 PROVENANCE = {"seed": 7, "inputs": {"files": [{"path": "hc3.jsonl", "sha256": "ab" * 32}]}, "none": None, "empty": {}}
-
-
-class Reader(HTMLParser):
-    """What a browser would make of a page: its elements, texts, and each table's cells."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.texts: list[str] = []
-        self.tables: dict[str, list[list[tuple[str, int]]]] = {}
-        self.rows: list[list[tuple[str, int]]] = []
-        self.caption = ""
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
-        assert len(found) == len(attrs)
-        self.tags.append((tag, found))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "table":
-            self.rows, self.caption = [], ""
-        elif tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self.rows[-1].append(("", int(found.get("colspan") or 1)))
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-        if tag == "table":
-            self.tables[self.caption] = self.rows
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-        if "caption" in self.open[-1:]:
-            self.caption += data
-        elif {"td", "th"} & set(self.open):
-            text, span = self.rows[-1][-1]
-            self.rows[-1][-1] = (text + data, span)
-
-
-def cells(read: Reader, caption: str) -> list[list[str]]:
-    return [[text for text, _ in row] for row in read.tables[caption]]
 
 
 def of_curate_step(made: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,7 +28,7 @@ def of_curate_step(made: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def test_published_counts_stand_beside_ours_with_the_deviation() -> None:
-    rows = cells(Reader(page(koala(), "t", {})), "Rows by source: in = kept + rejected")
+    rows = Reader(page(koala(), "t", {})).tables["Rows by source: in = kept + rejected"]
     assert rows[1] == ["sharegpt", "59,873", "31,130", "28,743", "60,000", "−0.2 %", "30,000", "+3.8 %"]
     assert rows[2] == ["hc3", "85,449", "83,918", "1,531", "87,000", "−1.8 %", "–", "–"]
     assert rows[4] == ["all", "145,322", "115,048", "30,274", "199,000", "−27.0 %", "–", "–"]
@@ -84,7 +36,7 @@ def test_published_counts_stand_beside_ours_with_the_deviation() -> None:
 
 def test_reasons_stand_by_source_and_filter() -> None:
     read = Reader(page(koala(), "t", {}))
-    assert cells(read, "Why rows were rejected: filters with their rows in → rows kept") == [
+    assert read.tables["Why rows were rejected: filters with their rows in → rows kept"] == [
         ["filter", "rejected", "reason"],
         ["sharegpt 59,873 in = 31,130 kept + 28,743 rejected"],
         ["duplicates 59,873 → 31,130", "28,743", "same question"],
@@ -134,9 +86,9 @@ def test_a_curate_steps_ledger_gives_what_is_there() -> None:
 def test_the_whole_page_has_its_figures_and_tables() -> None:
     read = Reader(page(koala(), "t", PROVENANCE))
     assert [tag for tag, _ in read.tags].count("svg") == 3
-    assert cells(read, "Dialogues by tokens")[0] == ["source", "0–31", "32–63", "64–127", "128–255", "256–511", "512+"]
-    assert cells(read, "Dialogues by tokens")[2][1:] == ["1,100", "9,100", "31,000", "30,400", "12,000", "318"]
-    assert cells(read, "Evaluation prompts that rows came too close to")[1] == ["koala", "180", "42", "23.3 %"]
+    assert read.tables["Dialogues by tokens"][0] == ["source", "0–31", "32–63", "64–127", "128–255", "256–511", "512+"]
+    assert read.tables["Dialogues by tokens"][2][1:] == ["1,100", "9,100", "31,000", "30,400", "12,000", "318"]
+    assert read.tables["Evaluation prompts that rows came too close to"][1] == ["koala", "180", "42", "23.3 %"]
     assert {"seed", "7", "inputs", "files", "sha256", "ab" * 32} <= set(read.texts)
 
 

@@ -1,3 +1,5 @@
+"""One's own rows of questions and answers, under any usual name."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -5,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from json_values import JSON
 
 from koala_ray.records import Turn
 from koala_ray.sources.base import Found, RowRejected
@@ -84,11 +87,6 @@ def test_the_source_has_nothing_to_fetch() -> None:
     assert SOURCE.many_answers, "one question, several answers"
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
-    max_leaves=5,
-)
 TEXT = st.sampled_from(["", " ", "a", "b\n", "\ud800"]) | JSON
 MESSAGE = st.fixed_dictionaries(
     {}, optional={"from": st.sampled_from(["human", "gpt", "system"]) | JSON, "value": TEXT}

@@ -1,3 +1,5 @@
+"""OIG's rows: their role tags, what is mended and what is rejected."""
+
 from __future__ import annotations
 
 import json
@@ -7,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from json_values import JSON
 
 from koala_ray.records import Turn
 from koala_ray.samples import layouts
@@ -126,11 +129,6 @@ def test_the_source_says_what_it_is() -> None:
     assert all(file.url == f"{SOURCE.home}/resolve/main/{file.name.removeprefix('oig/')}" for file in SOURCE.files)
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
-    max_leaves=5,
-)
 PIECES = st.lists(st.sampled_from(["<human>:", "<bot>:", "\n", "\n<bot>:", " ", "a", "\ud800"]), max_size=9)
 
 

@@ -1,59 +1,18 @@
-"""Raw files of every kind, whole and damaged, by the line and text of each row."""
+"""Raw files of JSON lines and of one array, whole and damaged, by the line and text of each row."""
 
 from __future__ import annotations
 
-import datetime
-import gzip
 import json
-import random
-import tempfile
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from raw_items import VALUE, faults, opened, read, read_by, rows
 
 from koala_ray.sources import raw
-from koala_ray.sources.raw import RawFault, RawRow, parse_row, read_rows
-
-Items = list[tuple[int, Any] | RawFault]
-
-
-def read(folder: Path, data: bytes, name: str = "x.json") -> Items:
-    (folder / name).write_bytes(data)
-    return [opened(item) for item in read_rows(str(folder / name))]
-
-
-def opened(item: RawRow | RawFault) -> tuple[int, Any] | RawFault:
-    """A row's line and value; a row of JSON lines that is no JSON as the fault that it turns out to be."""
-    if isinstance(item, RawFault):
-        return item
-    assert item.parts == 1
-    try:
-        ((value, text),) = parse_row(item)
-    except ValueError:
-        return RawFault(item.line, "not valid JSON", item.data.decode("utf-8", "replace")[: raw.EXCERPT])
-    assert text.encode("utf-8", "surrogateescape") == item.data
-    return item.line, value
-
-
-def read_by(data: bytes, block: int, name: str = "x.json") -> Items:
-    """The items of a file that is read in blocks of so many bytes."""
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(raw, "BLOCK", block)
-        return read(Path(folder), data, name)
-
-
-def rows(items: Items) -> list[tuple[int, Any]]:
-    return [item for item in items if not isinstance(item, RawFault)]
-
-
-def faults(items: Items) -> list[tuple[int, str]]:
-    return [(item.line, item.reason) for item in items if isinstance(item, RawFault)]
+from koala_ray.sources.raw import RawFault, RawRow, read_rows
 
 
 @pytest.mark.parametrize(
@@ -177,52 +136,6 @@ def test_characters_may_be_split_by_blocks(text: str, block: int) -> None:
     assert rows(read_by(data[1:-1], block)) == [(1, {"a": text})]
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".zst"])
-@pytest.mark.parametrize("array", [False, True])
-def test_compressed_files(tmp_path: Path, suffix: str, array: bool) -> None:
-    values = [{"a": n} for n in range(100)]
-    data = (json.dumps(values, indent=1) if array else "\n".join(map(json.dumps, values))).encode()
-    items = read(tmp_path, compress(data, suffix), f"x.json{suffix}")
-    assert [value for _, value in rows(items)] == values
-    assert faults(items) == []
-
-
-@pytest.mark.parametrize("suffix", [".gz", ".zst"])
-@pytest.mark.parametrize("array", [False, True])
-def test_damaged_compression_keeps_the_rows_before(tmp_path: Path, suffix: str, array: bool) -> None:
-    noise = random.Random(0)
-    values = [{"a": noise.randbytes(200).hex()} for _ in range(4000)]
-    lines = ",\n".join(map(json.dumps, values)) if array else "\n".join(map(json.dumps, values))
-    packed = compress((f"[\n{lines}\n]" if array else lines).encode(), suffix)
-    middle = len(packed) // 2
-    for damaged in (packed[:middle], packed[:middle] + bytes(2000) + packed[middle + 2000 :]):
-        items = read(tmp_path, damaged, f"x.json{suffix}")
-        kept = [value for _, value in rows(items)]
-        assert kept[:1500] == values[:1500]  # gzip notices a changed byte only some rows later
-        if damaged == packed[:middle]:
-            assert kept == values[: len(kept)]
-            assert len(faults(items)) == 1
-        line, reason = faults(items)[-1]
-        assert reason == "damaged compression"
-        assert line > rows(items)[-1][0]
-
-
-def compress(data: bytes, suffix: str) -> bytes:
-    if suffix == ".gz":
-        return gzip.compress(data, mtime=0)
-    sink = pa.BufferOutputStream()
-    with pa.CompressedOutputStream(sink, "zstd") as file:
-        file.write(data)
-    return sink.getvalue().to_pybytes()
-
-
-@pytest.mark.parametrize("suffix", [".gz", ".zst"])
-def test_a_file_that_only_claims_to_be_compressed(tmp_path: Path, suffix: str) -> None:
-    items = read(tmp_path, b'{"a": 1}\n' * 10, f"x.jsonl{suffix}")
-    assert faults(items) == [(1, "damaged compression")]
-    assert rows(items) == []
-
-
 @pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz", "x.jsonl.zst"])
 def test_a_file_that_is_not_there_is_no_damage(tmp_path: Path, name: str) -> None:
     with pytest.raises(FileNotFoundError):
@@ -285,15 +198,6 @@ def test_a_large_array_is_not_held_in_memory(tmp_path: Path, monkeypatch: pytest
     assert len(pieces) < 20
 
 
-VALUE = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False)
-    | st.text(st.characters(exclude_categories=("Cs",))),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
-    max_leaves=6,
-)
 OBJECTS = st.lists(st.dictionaries(st.text(max_size=4), VALUE, max_size=3), max_size=6)
 
 
@@ -363,14 +267,6 @@ def test_any_bytes_are_read_without_raising(data: bytes, block: int) -> None:
         assert len(items) == sum(bool(line.strip()) for line in body.split(b"\n"))
 
 
-@settings(deadline=None, max_examples=100)
-@given(st.binary(max_size=60))
-def test_any_bytes_by_the_name_of_a_compressed_file(data: bytes) -> None:
-    for suffix in (".gz", ".zst"):
-        read_by(data, 1 << 20, f"x{suffix}")
-        read_by(compress(data, suffix)[:-3], 1 << 20, f"x{suffix}")
-
-
 # The text of a row and its place
 
 
@@ -417,134 +313,3 @@ def test_a_damaged_element_has_its_place_on_the_line(tmp_path: Path) -> None:
 def test_an_array_on_each_line_is_a_row(data: bytes, expected: list[tuple[int, Any]], block: int) -> None:
     items = read_by(data, block)
     assert [(item.line, item.reason) if isinstance(item, RawFault) else item for item in items] == expected
-
-
-# Parquet
-
-
-def parquet(values: list[dict[str, Any]], **options: Any) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(values), sink, **options)
-    return sink.getvalue().to_pybytes()
-
-
-def test_parquet_rows_are_json_by_number(tmp_path: Path) -> None:
-    values = [{"a": f"é{n}\n", "b": [{"c": None, "d": [n, n / 4]}], "e": n % 2 == 0} for n in range(600)]
-    for rows_in_group in (100, 1000):
-        items = read(tmp_path, parquet(values, row_group_size=rows_in_group), "x.parquet")
-        assert rows(items) == list(enumerate(values, 1))
-        assert faults(items) == []
-
-
-def test_what_json_does_not_have_comes_as_text(tmp_path: Path) -> None:
-    values = [{"a": b"caf\xc3\xa9", "b": datetime.date(2023, 4, 3), "c": Decimal("1.50"), "d": float("inf")}]
-    assert rows(read(tmp_path, parquet(values), "x.parquet")) == [
-        (1, {"a": "café", "b": "2023-04-03", "c": "1.50", "d": float("inf")})
-    ]
-
-
-def test_a_parquet_row_that_python_can_not_hold_costs_itself_only(tmp_path: Path) -> None:
-    texts = pa.array([b"a", b"\xff", b"c"]).view(pa.string())
-    days = pa.array([0, 0, 1 << 62], pa.int64()).view(pa.timestamp("us"))
-    pq.write_table(pa.table({"a": texts, "b": days}), tmp_path / "x.parquet")
-    good, not_unicode, no_date = (opened(item) for item in read_rows(str(tmp_path / "x.parquet")))
-    assert good == (1, {"a": "a", "b": "1970-01-01 00:00:00"})
-    assert isinstance(not_unicode, RawFault)
-    assert (not_unicode.line, not_unicode.reason) == (2, "not valid UTF-8")
-    assert isinstance(no_date, RawFault)
-    assert (no_date.line, no_date.reason) == (3, "not valid JSON")
-
-
-def test_damaged_parquet_keeps_the_row_groups_before(tmp_path: Path) -> None:
-    values = [{"a": f"{n} " * 50} for n in range(40)]
-    whole = bytearray(parquet(values, row_group_size=10, compression="none", use_dictionary=False))
-    third = pq.ParquetFile(pa.BufferReader(bytes(whole))).metadata.row_group(2).column(0).data_page_offset
-    whole[third : third + 20] = b"\xff" * 20
-    for data, kept in ((bytes(whole), 20), (bytes(whole[:-9]), 0), (b"PAR1", 0), (b"", 0), (b'{"a": 1}\n', 0)):
-        items = read(tmp_path, data, "x.parquet")
-        assert rows(items) == list(enumerate(values[:kept], 1))
-        assert faults(items) == [(kept + 1, "damaged Parquet")]
-
-
-@settings(deadline=None, max_examples=150)
-@given(st.lists(st.tuples(st.integers(0), st.binary(min_size=1, max_size=4)), max_size=4), st.integers(0, 20))
-def test_any_damage_to_parquet_is_read_without_raising(damage: list[tuple[int, bytes]], cut: int) -> None:
-    values = [{"a": f"question {n}", "b": [f"answer {n}", "é"]} for n in range(9)]
-    data = bytearray(parquet(values, row_group_size=3))
-    for place, changed in damage:
-        place %= len(data)
-        data[place : place + len(changed)] = changed
-    items = read_by(bytes(data[: len(data) - cut]), 1 << 16, "x.parquet")
-    lines = [item.line if isinstance(item, RawFault) else item[0] for item in items]
-    assert lines == list(range(1, len(items) + 1))
-    assert len(items) >= 9 or faults(items)[-1][1] == "damaged Parquet"
-    if not damage and not cut:
-        assert rows(items) == list(enumerate(values, 1))
-    for item in items:
-        if isinstance(item, RawFault):
-            item.excerpt.encode()
-
-
-# Groups
-
-
-def by_key(value: object) -> str | None:
-    return value.get("key") if isinstance(value, dict) else None
-
-
-def grouped(folder: Path, data: bytes, name: str = "x") -> list[tuple[int, int, int, Any]]:
-    """Line, place, parts and values of each row; of a fault the reason."""
-    (folder / name).write_bytes(data)
-    found: list[tuple[int, int, int, Any]] = []
-    for item in read_rows(str(folder / name), by_key):
-        if isinstance(item, RawFault):
-            found.append((item.line, 0, 0, item.reason))
-            continue
-        try:
-            values = [value for value, _ in parse_row(item)]
-        except ValueError:
-            values = ["not valid JSON"]
-        else:
-            parts = json.loads(item.data) if item.parts > 1 else [json.loads(item.data)]
-            assert values == parts
-        found.append((item.line, item.place, item.parts, values))
-    return found
-
-
-def test_neighbours_of_a_group_are_put_together(tmp_path: Path) -> None:
-    a, b, none = {"key": "a"}, {"key": "b"}, {"key": None}
-    values = [a, a | {"n": 2}, b, none, none, a, b, b, b]
-    expected = [(1, 2, [a, a | {"n": 2}]), (3, 1, [b]), (4, 1, [none]), (5, 1, [none]), (6, 1, [a]), (7, 3, [b, b, b])]
-    lines = "\n".join(map(json.dumps, values)).encode()
-    assert grouped(tmp_path, lines) == [(line, 1, parts, found) for line, parts, found in expected]
-    assert grouped(tmp_path, b"[" + lines.replace(b"\n", b",\n") + b"]") == grouped(tmp_path, lines)
-    one_line = grouped(tmp_path, json.dumps(values).encode())
-    assert one_line == [(1, place, parts, found) for place, parts, found in expected]
-
-
-def test_what_can_not_be_read_parts_a_group(tmp_path: Path) -> None:
-    lines = b'{"key": "a"}\n{"key": "a"}\n{"key: "a"}\n{"key": "a"}\n\n{"key": "a"}\n'
-    a = {"key": "a"}
-    expected = [(1, 1, 2, [a, a]), (3, 1, 1, ["not valid JSON"]), (4, 1, 2, [a, a])]
-    assert grouped(tmp_path, lines) == expected
-    array = b'[{"key": "a"},\n{"key": "a"},\n{"key: "a"},\n{"key": "a"},\n\n{"key": "a"}]'
-    assert grouped(tmp_path, array) == [(1, 1, 2, [a, a]), (3, 0, 0, "not valid JSON"), (4, 1, 2, [a, a])]
-    packed = compress(lines, ".gz")
-    assert grouped(tmp_path, packed[:-4], "x.gz") == [*expected, (7, 0, 0, "damaged compression")]
-
-
-def test_a_group_does_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(raw, "GROUP", 40)
-    found = grouped(tmp_path, b'{"key": "a"}\n' * 10)
-    assert [(line, parts) for line, _, parts, _ in found] == [(1, 4), (5, 4), (9, 2)]
-
-
-@settings(deadline=None, max_examples=100)
-@given(st.lists(st.sampled_from(["a", "b"]).map(lambda key: {"key": key}) | VALUE.map(lambda v: {"v": v}), max_size=9))
-def test_groups_hold_all_rows_in_order(values: list[Any]) -> None:
-    for data in ("\n".join(map(json.dumps, values)), json.dumps(values, indent=1)):
-        with tempfile.TemporaryDirectory() as folder:
-            found = [row for row in grouped(Path(folder), data.encode()) if row[2]]
-        assert [value for *_, parts in found for value in parts] == values
-        assert sum(parts for _, _, parts, _ in found) == len(values)
-        assert all(len({by_key(value) for value in parts}) == 1 for *_, parts in found)

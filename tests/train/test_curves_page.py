@@ -1,57 +1,16 @@
+"""The page of runs: their facts, incidents and answers beside each other."""
+
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 
 import pytest
+from html_reader import Reader
 from made_runs import GROUPS, evaluation, incident, records
 
 from koala_ray.train.curves import curves_page
 
 EVIL = "<script>alert(1)</script>\"'&\x1b[31m"
-VOID = {"meta", "br"}
-
-
-class Reader(HTMLParser):
-    """What a browser would make of a page: its elements, its texts, and each table's cells by caption."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.texts: list[str] = []
-        self.tables: dict[str, list[list[str]]] = {}
-        self.rows: list[list[str]] = []
-        self.caption = ""
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "table":
-            self.rows, self.caption = [], ""
-        elif tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self.rows[-1].append("")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-        if tag == "table":
-            self.tables[self.caption] = self.rows
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-        if self.open and self.open[-1] == "caption":
-            self.caption += data
-        elif {"td", "th"} & set(self.open):
-            self.rows[-1][-1] += data
 
 
 @pytest.fixture(scope="module")

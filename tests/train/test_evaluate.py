@@ -8,35 +8,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from heldout_dialogues import GROUPS, packed
 from transformers import AutoModelForCausalLM
 
 from koala_ray.models.resolve import resolve
-from koala_ray.recipe import DataSettings, LoraSettings, TokenSettings, TrainSettings
-from koala_ray.records import Example, Turn
-from koala_ray.tokens.pack import pack
-from koala_ray.tokens.scratch import Scratch
-from koala_ray.tokens.shards import read_all, read_groups, write_shards
+from koala_ray.recipe import LoraSettings, TrainSettings
+from koala_ray.records import Turn
+from koala_ray.tokens.shards import read_all, read_groups
 from koala_ray.tokens.template import prompt_ids
 from koala_ray.tokens.tokenizer import Tokenizer
-from koala_ray.tokens.worker import tokenize_examples
 from koala_ray.train.batch import micro_batch
 from koala_ray.train.engine import build_optimizer, deepspeed_config
 from koala_ray.train.evaluate import (
     Evaluation,
     choose_rows,
     evaluate,
-    heldout_groups,
     heldout_rows,
-    learnt_groups,
     likeliest,
     opening_questions,
     sample_answers,
@@ -45,38 +38,15 @@ from koala_ray.train.evaluate import (
 )
 from koala_ray.train.model import load_model
 
-CONTEXT = 256
 STEPS = 2
 ROWS = 3
 NEW_TOKENS = 4
-GROUPS = ["alpaca/none", "hh/negative", "hh/positive", "sharegpt/none"]
 CASES: dict[str, dict[str, Any]] = {
     "zero0": {"train": {"zero_stage": 0}},
     "zero1, adapters": {"train": {"zero_stage": 1}, "lora": {"rank": 4, "dropout": 0.1}},
     "zero2, activation checkpointing": {"train": {"zero_stage": 2, "activation_checkpointing": True}},
     "zero3": {"train": {"zero_stage": 3}},
 }
-
-
-def examples() -> list[Example]:
-    """Dialogues of three sources: single questions, comparisons, and some with a first answer that isn't learnt."""
-    found = []
-    for number in range(12):
-        asked = Turn("user", f"Alpaca question {number}?")
-        found.append(Example(f"alpaca/f#{number}", "alpaca", (asked, answer("A" * number)), str(number)))
-    for number in range(6):
-        opening = (Turn("user", f"Is {number} more?"), Turn("assistant", "Than what?"), Turn("user", "Than 3."))
-        for side in ("positive", "negative"):
-            turns = (*(opening if number % 2 else opening[:1]), answer(f"{side} {number}", side))
-            found.append(Example(f"hh/f#{number}/{side}", "hh", turns, f"hh{number}"))
-    for number in range(8):
-        turns = tuple(chain.from_iterable((Turn("user", f"S {number} {n}?"), answer("Yes, " * n)) for n in range(3)))
-        found.append(Example(f"sharegpt/f#{number}", "sharegpt", turns, f"s{number}"))
-    return found
-
-
-def answer(text: str, marker: Any = "none") -> Turn:
-    return Turn("assistant", text, marker, learn=True)
 
 
 @pytest.fixture(scope="module")
@@ -86,14 +56,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def shards(tokenizer, tmp_path_factory) -> str:
-    """The examples as packed rows, by the token step's own parts."""
-    folder = tmp_path_factory.mktemp("evaluate")
-    scratch = Scratch(folder, "heldout")
-    scratch.add(tokenize_examples(examples(), tokenizer, TokenSettings(context=CONTEXT), DataSettings()))
-    dialogues, _ = scratch.dialogues()
-    rows = write_shards(str(folder / "shards"), dialogues, pack(dialogues.lengths.tolist(), CONTEXT), 1, seed=0)
-    assert rows > 8
-    return str(folder / "shards")
+    return packed(tmp_path_factory.mktemp("heldout"), tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -270,86 +233,6 @@ def test_without_rows_there_is_no_loss(one_worker):
         assert sample_answers(engine, Tokenizer.load("tiny"), [], NEW_TOKENS) == []
     assert math.isnan(evaluation.loss)
     assert evaluation.groups == {}
-
-
-@given(st.lists(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=4), max_size=12), st.integers(0, 14))
-def test_rows_show_as_many_groups_as_they_can(groups, limit):
-    chosen = choose_rows(groups, limit)
-    assert chosen == sorted(set(chosen))
-    assert len(chosen) == min(limit, len(groups))
-    everything = set(chain.from_iterable(groups))
-    shown = set(chain.from_iterable(groups[row] for row in chosen))
-    assert shown == everything or len(shown) >= limit
-
-
-def test_a_rare_group_is_read_though_it_stands_last():
-    groups = [["a", "b"]] * 9 + [["a", "c"]]
-    assert choose_rows(groups, 3) == [0, 1, 9]
-    assert choose_rows(groups, 1) == [0]
-    assert choose_rows(groups, 0) == []
-
-
-@pytest.mark.parametrize("workers", [1, 2, 4])
-def test_any_number_of_workers_read_the_same_rows_and_equally_many(shards, workers):
-    shares = [heldout_rows(shards, rank, workers, 7) for rank in range(workers)]
-    assert len({len(share) for share in shares}) == 1
-    tables = list(chain.from_iterable(shares))
-    assert {table.num_rows for table in tables} == {1}
-    read = [table["gidx"][0].as_py() for table in tables if table["lengths"][0].as_py()]
-    assert sorted(read) == choose_rows(read_groups(shards), 7)
-    assert len(tables) - len(read) == -7 % workers
-
-
-def test_every_learnt_token_has_its_dialogues_group(shards):
-    for row, table in zip(read_all(shards), heldout_rows(shards, 0, 1, 99), strict=True):
-        group_of_token = [group for group, length in zip(row.groups, row.lengths, strict=True) for _ in range(length)]
-        expected = [group for group, learn in zip(group_of_token, row.learn, strict=True) if learn]
-        assert [GROUPS[place] for place in learnt_groups(table, GROUPS)] == expected
-    with pytest.raises(ValueError, match="none of the groups hh/positive"):
-        learnt_groups(table, ["hh/positive"])
-
-
-def test_rows_of_weight_zero_have_no_learnt_token(shards):
-    real, empty = heldout_rows(shards, 1, 2, 7)[0], heldout_rows(shards, 1, 2, 7)[-1]
-    assert learnt_groups(empty, GROUPS).tolist() == []
-    both = pa.concat_tables([empty, real, empty])
-    assert learnt_groups(both, GROUPS).tolist() == learnt_groups(real, GROUPS).tolist()
-
-
-def test_nothing_held_out(tokenizer, tmp_path):
-    dialogues, _ = Scratch(tmp_path, "heldout").dialogues()
-    write_shards(str(tmp_path), dialogues, [], 1, seed=0)
-    assert heldout_rows(str(tmp_path), 0, 2, 7) == []
-    assert heldout_groups(str(tmp_path)) == []
-    assert opening_questions(str(tmp_path), tokenizer, 2) == []
-
-
-def test_groups_of_the_whole_held_out_set(shards):
-    assert heldout_groups(shards) == GROUPS
-
-
-def test_questions_are_openings_of_distinct_sources(shards, tokenizer):
-    asked = {example.turns[0].text: example for example in examples()}
-    questions = opening_questions(shards, tokenizer, 3)
-    assert {asked[question].source for question in questions} == {"alpaca", "hh", "sharegpt"}
-    everything = opening_questions(shards, tokenizer, 99)
-    assert len(everything) == len(set(everything))
-    # Where the first answer isn't learnt, the question can't be told from what follows.
-    assert set(everything) == {text for text, example in asked.items() if example.turns[1].learn}
-    assert opening_questions(shards, tokenizer, 0) == []
-
-
-@pytest.mark.parametrize("kind", ["bytes", "sentencepiece", "smollm2"])
-def test_questions_are_read_back_as_they_were(tokenizers, kind, tmp_path):
-    texts = ["What  is\n\n2 + 2?\t", " naïve 東京 🐨 ", "USER: a GPT: b</s> An Unhelpful Answer:", "GPT:"]
-    dialogues = [
-        Example(f"hh/f#{place}", "hh", (Turn("user", text), answer("Yes.", marker)), str(place))
-        for place, (text, marker) in enumerate(zip(texts, ["positive", "negative"] * 2, strict=True))
-    ]
-    scratch = Scratch(tmp_path, "heldout")
-    scratch.add(tokenize_examples(dialogues, tokenizers[kind], TokenSettings(), DataSettings()))
-    write_shards(str(tmp_path), scratch.dialogues()[0], [[0, 1, 2, 3]], 1, seed=0)
-    assert opening_questions(str(tmp_path), tokenizers[kind], 9) == texts
 
 
 @pytest.mark.parametrize("to_the_end", [False, True])
