@@ -20,26 +20,21 @@ DATA_VARIABLE = "KOALA_DATA"
 
 @dataclass(frozen=True)
 class StoredSet:
-    """A prompt set that is known by name and lies below ``$KOALA_DATA``."""
+    """A prompt set that is known by name and lies below ``$KOALA_DATA``; ``koala-ray fetch`` puts it there."""
 
     file: str
     licence: str
-    source: str
-    """Where it was published."""
     drawn: int = 0
     """A seeded sample of so many of the file's prompts; 0 is all of them."""
 
 
 STORED = {
-    "koala": StoredSet("prompts/koala_test_set.jsonl", "Apache-2.0", "github.com/arnav-gudibande/koala-test-set"),
-    "self-instruct": StoredSet(
-        "prompts/self_instruct_252.jsonl", "Apache-2.0", "github.com/yizhongw/self-instruct, human_eval"
-    ),
-    "vicuna": StoredSet("prompts/vicuna_80.jsonl", "Apache-2.0", "github.com/lm-sys/FastChat, v0.2.0"),
-    # Koala was compared on Alpaca's 180 of these 252; which they were was never published.
-    "alpaca-180": StoredSet(
-        "prompts/self_instruct_252.jsonl", "Apache-2.0", "180 of self-instruct's, drawn here", drawn=180
-    ),
+    "koala": StoredSet("prompts/koala_test_set.jsonl", "Apache-2.0"),
+    "self-instruct": StoredSet("prompts/self_instruct_252.jsonl", "Apache-2.0"),
+    "vicuna": StoredSet("prompts/vicuna_80.jsonl", "Apache-2.0"),
+    "mt-bench": StoredSet("prompts/mt_bench_80.jsonl", "Apache-2.0"),
+    # Koala was compared on Alpaca's 180 of self-instruct's 252; which they were was never published.
+    "alpaca-180": StoredSet("prompts/self_instruct_252.jsonl", "Apache-2.0", drawn=180),
 }
 SAMPLE = "sample"
 SAMPLE_LICENCE = "Apache-2.0"
@@ -63,6 +58,11 @@ class Prompt:
         """All that the user says."""
         return (self.text, *self.more)
 
+    def as_row(self) -> dict[str, Any]:
+        """The prompt as a row that :func:`load_prompts` reads."""
+        said = {TURNS_FIELD: [*self.turns]} if self.more else {TEXT_FIELDS[0]: self.text}
+        return {ID_FIELDS[0]: self.id, **said}
+
 
 @dataclass(frozen=True)
 class PromptSet:
@@ -79,7 +79,7 @@ class PromptSet:
 
 
 def load_prompts(name: str, limit: int = 0, data: str | None = None) -> PromptSet:
-    """A prompt set by its name (sample, koala, self-instruct, vicuna, alpaca-180), or of a file or folder.
+    """A prompt set by its name (sample, koala, self-instruct, vicuna, mt-bench, alpaca-180), or of a file or folder.
 
     A row has ``prompt``, ``text`` or ``instruction`` (with ``instances[0].input``, as self-instruct has), or
     ``turns``, a list of what the user says in turn (as MT-bench has), and ``id`` or ``question_id``; without one, its
@@ -135,7 +135,8 @@ def _absent(uri: str) -> KoalaError:
     return KoalaError(
         "the prompt set is not there",
         where=uri,
-        mend=f"give a JSON-lines or Parquet file, or {SAMPLE}, {', '.join(STORED)} (with {DATA_VARIABLE} set)",
+        mend=f"give a JSON-lines or Parquet file, or {SAMPLE}, {', '.join(STORED)} (`koala-ray fetch` gets those; "
+        f"{DATA_VARIABLE} or --data says where they are)",
     )
 
 
@@ -173,10 +174,13 @@ def _place(name: str, data: str | None) -> str:
         for place in places:
             if storage.exists(place):
                 return place
+        file = STORED[name].file
+        root = places[0].removesuffix(f"/{file}") if places else "DIR"
         raise KoalaError(
             f"the prompt set {name!r} does not travel with the package",
             where=", ".join(places) or f"--prompts {name}",
-            mend=f"name the folder that holds {STORED[name].file} with --data or {DATA_VARIABLE}, or give a file",
+            mend=f"get it with `koala-ray fetch {name} --to {root}`; name the folder that holds {file} with --data or "
+            f"{DATA_VARIABLE}; or give a file",
         )
     return storage.absolute(name)
 

@@ -107,8 +107,10 @@ def test_a_set_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.
     refusal = refused("koala")
     assert refusal.where == "--prompts koala"
     assert "KOALA_DATA" in refusal.mend
+    assert "koala-ray fetch koala --to DIR" in refusal.mend
     monkeypatch.setenv("KOALA_DATA", str(tmp_path))
     assert refused("koala").where.endswith("prompts/koala_test_set.jsonl")
+    assert f"`koala-ray fetch koala --to {tmp_path}`" in refused("koala").mend
 
 
 def test_a_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
@@ -136,6 +138,11 @@ def test_any_texts_come_back(tmp_path_factory: pytest.TempPathFactory, texts: di
     path.write_text("\n".join(lines), "utf-8", newline="\n")
     loaded = load_prompts(str(path))
     assert {prompt.id: prompt.text for prompt in loaded.prompts} == {id_: text.strip() for id_, text in texts.items()}
+
+
+@pytest.mark.parametrize("prompt", [Prompt("x", "a"), Prompt("x", "a", ("b",)), Prompt("x", "a", ("b", "c\nd"))])
+def test_a_prompt_as_a_row_is_read_as_the_prompt(tmp_path: Path, prompt: Prompt) -> None:
+    assert load_prompts(in_file(tmp_path, prompt.as_row())).prompts == (prompt,)
 
 
 def test_the_hash_is_of_ids_and_texts_in_order() -> None:

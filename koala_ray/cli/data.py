@@ -44,30 +44,45 @@ def sources() -> Any:
 
 
 @click.command()
-@click.argument("names", metavar="SOURCE...", nargs=-1, required=True)
-@click.option("--to", metavar="DIR|URI", required=True, help="Where the raw files go, each source's in its own folder.")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option(
+    "--to",
+    metavar="DIR|URI",
+    required=True,
+    help="Where the files go: a source's into a folder of its name, prompt sets into prompts/.",
+)
 @reported
 def fetch(names: tuple[str, ...], to: str) -> Any:
-    """Download sources' public files, checked. What is there and right stays; a broken download goes on.
+    """Download sources and prompt sets, checked. What is there and right stays; a broken download goes on.
+
+    Sources: `koala-ray sources` lists them. Prompt sets: koala, self-instruct, vicuna, mt-bench, alpaca-180 (which is
+    drawn from self-instruct). They are found with --data DIR, or with KOALA_DATA=DIR in the environment.
 
     \b
     koala-ray fetch hc3 alpaca --to raw
+    koala-ray fetch koala self-instruct vicuna --to raw
     koala-ray fetch hh --to s3://bucket/raw
     """
     from koala_ray import storage
     from koala_ray.sources.fetch import fetch as run_fetch
+    from koala_ray.sources.prompt_sets import PROMPT_SETS
     from koala_ray.sources.registry import SOURCES
 
-    unknown = [name for name in names if name not in SOURCES]
+    unknown = [name for name in names if name not in SOURCES and name not in PROMPT_SETS]
     if unknown:
         raise KoalaError(
-            f"there is no source {', '.join(unknown)}",
+            f"there is no source {', '.join(unknown)}, nor a prompt set of this name",
             where="koala-ray fetch",
-            mend=f"choose among {', '.join(SOURCES)}; `koala-ray sources` describes them",
+            mend=f"choose among {', '.join(SOURCES)} (`koala-ray sources` describes them) and the prompt sets "
+            f"{', '.join(PROMPT_SETS)}",
         )
-    fetched = {name: run_fetch(SOURCES[name], to) for name in names}
+    fetched = {name: run_fetch(SOURCES.get(name) or PROMPT_SETS[name], to) for name in names}
     point_to(f"{sum(figures['bytes'] for figures in fetched.values()):,} bytes fetched", storage.absolute(to))
-    return {"folder": storage.absolute(to), "sources": fetched}
+    return {
+        "folder": storage.absolute(to),
+        "sources": {name: figures for name, figures in fetched.items() if name in SOURCES},
+        "prompts": {name: figures for name, figures in fetched.items() if name in PROMPT_SETS},
+    }
 
 
 @click.command()

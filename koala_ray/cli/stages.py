@@ -79,7 +79,7 @@ def generate(
 
     Models: `base`, a bundled model, a Hugging Face id, a folder or URI, the name of a recipe trained below --out; a
     run that goes on is asked with its latest checkpoint. Prompt sets by name: sample; and, below --data or
-    $KOALA_DATA, koala, self-instruct, vicuna, alpaca-180.
+    $KOALA_DATA, koala, self-instruct, vicuna, mt-bench, alpaca-180 (`koala-ray fetch` gets them).
 
     \b
     koala-ray generate --model smollm2-135m --prompts sample

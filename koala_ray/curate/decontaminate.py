@@ -14,17 +14,20 @@ Scoring every pair would take a day and more. Four facts leave about one pair in
    one trigram. Few turns share one with a prompt, and those that do are found by looking up the turn's n-grams; most
    of them are ruled out in turn by the words that they share.
 4. BLEU is at most 100 times the brevity penalty exp(1 - r/c): a turn of more than c·(1 - ln(limit/100)) tokens is out.
+
+What counts as a prompt here is one turn: a prompt of several is contaminated where any of them is hit.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from functools import cache, lru_cache, partial
 from itertools import chain
 
 from koala_ray.errors import KoalaError
+from koala_ray.prompts import Prompt, PromptSet
 
 MAX_ORDER = 4
 INDEXED_ORDER = 3
@@ -39,6 +42,29 @@ CHARACTERS_PER_TOKEN = 16
 """A turn with more characters than this for each token allowed is looked at from its start."""
 
 Gram = tuple[str, ...]
+
+
+def texts_of(sets: Sequence[PromptSet]) -> tuple[str, ...]:
+    """All that the user says in some prompt sets: set by set, prompt by prompt, turn by turn."""
+    return tuple(turn for found in sets for prompt in found.prompts for turn in prompt.turns)
+
+
+def prompts_left(sets: Sequence[PromptSet], hit: Set[int]) -> Iterator[tuple[PromptSet, list[Prompt]]]:
+    """Each set with those of its prompts of which no turn was hit.
+
+    Args:
+        sets: the prompt sets.
+        hit: places in :func:`texts_of` of the same sets.
+    """
+    first = 0
+    for found in sets:
+        left: list[Prompt] = []
+        for prompt in found.prompts:
+            places = range(first, first + len(prompt.turns))
+            first = places.stop
+            if hit.isdisjoint(places):
+                left.append(prompt)
+        yield found, left
 
 
 class Contamination:

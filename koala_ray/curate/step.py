@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from koala_ray import storage
+from koala_ray.curate.decontaminate import prompts_left, texts_of
 from koala_ray.curate.duplicates import Duplicates
 from koala_ray.curate.ledger import EXAMPLES, LEDGER, PAGE, REJECTED, Ledger
 from koala_ray.curate.ledger_page import page
@@ -83,7 +84,11 @@ def _inputs(files: dict[str, list[storage.StoredFile]], prompts: Sequence[Prompt
         for name, found in files.items()
         for file in found
     ]
-    return {"files": listed, "prompts": {found.name: found.hash() for found in prompts}}
+    inputs = {"files": listed, "prompts": {found.name: found.hash() for found in prompts}}
+    if any(prompt.more for found in prompts for prompt in found.prompts):
+        # Not a folder whose rows were held against first turns alone. FORMAT would change one turn's folders, too.
+        inputs["turns"] = "every"
+    return inputs
 
 
 def _prompt_sets(recipe: Recipe) -> list[PromptSet]:
@@ -101,7 +106,10 @@ def _build(
 ) -> dict[str, Any]:
     walk = _Walk(tasks, prompts, recipe.curate)
     if not prompts and recipe.curate.decontaminate != "off":
-        say("no stored prompt set is there to hold rows against (prompts/ below --data, or $KOALA_DATA)")
+        say(
+            "no stored prompt set is there to hold rows against (prompts/ below --data, or $KOALA_DATA); "
+            "`koala-ray fetch koala self-instruct vicuna --to DIR` gets them"
+        )
     with (
         PartWriter(folder, EXAMPLES, example_schema()) as examples,
         PartWriter(folder, REJECTED, rejected_schema()) as rejected,
@@ -114,8 +122,8 @@ def _build(
             bar.update(examples.rows + rejected.rows, f"{rejected.rows:,} rejected")
     counts = walk.ledger.as_json() | {"prompts": walk.prompt_counts()}
     if recipe.curate.decontaminate == "prompts":
-        for found, kept_prompts in walk.prompts_left():
-            lines = b"".join(canonical({"id": prompt.id, "prompt": prompt.text}) + b"\n" for prompt in kept_prompts)
+        for found, left in prompts_left(prompts, walk.hit):
+            lines = b"".join(canonical(prompt.as_row()) + b"\n" for prompt in left)
             storage.write_atomic(storage.join(folder, "prompts", f"{found.name}.jsonl"), lines)
     data = json.dumps(counts, indent=1, ensure_ascii=False).encode()
     storage.write_atomic(storage.join(folder, LEDGER), data)
@@ -152,7 +160,7 @@ def _filter_settings(recipe: Recipe, prompts: Sequence[PromptSet]) -> FilterSett
         english=curate.language == "en",
         near_duplicates=curate.near_duplicates > 0,
         drop_contaminated=curate.decontaminate == "rows",
-        prompts=tuple(prompt.text for found in prompts for prompt in found.prompts),
+        prompts=texts_of(prompts),
         bleu=curate.bleu,
     )
 
@@ -204,15 +212,7 @@ class _Walk:
 
     def prompt_counts(self) -> dict[str, dict[str, int]]:
         """For each prompt set how many prompts it has and how many came too close to a row."""
-        left = {found.name: len(prompts) for found, prompts in self.prompts_left()}
         return {
-            found.name: {"prompts": len(found.prompts), "contaminated": len(found.prompts) - left[found.name]}
-            for found in self.prompts
+            found.name: {"prompts": len(found.prompts), "contaminated": len(found.prompts) - len(left)}
+            for found, left in prompts_left(self.prompts, self.hit)
         }
-
-    def prompts_left(self) -> Iterator[tuple[PromptSet, list[Any]]]:
-        """Each prompt set with the prompts that no row came too close to."""
-        first = 0
-        for found in self.prompts:
-            yield found, [prompt for place, prompt in enumerate(found.prompts, first) if place not in self.hit]
-            first += len(found.prompts)

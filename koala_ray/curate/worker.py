@@ -69,7 +69,7 @@ class FilterSettings:
     near_duplicates: bool
     drop_contaminated: bool
     prompts: tuple[str, ...]
-    """The texts of all prompt sets' prompts, one set after the other."""
+    """Every turn of all prompt sets' prompts, one set after the other."""
     bleu: float
 
 

@@ -37,7 +37,9 @@ class PublicFile:
 
     url: str
     name: str
-    """``SOURCE/FILE``, so that a fetched source is found by its usual names."""
+    """``SOURCE/FILE``, so that a fetched source is found by its usual names; a prompt set's file has one place."""
+    sha256: str = ""
+    """What it is known to be; empty where the address may bring something newer one day."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,19 @@ class Source:
     """Several raw rows ask the same on purpose (comparisons): duplicates are judged with their answers."""
 
     @property
+    def record(self) -> str:
+        """Where below a data root it is recorded what was fetched."""
+        return f"{self.name}/{RECORD}"
+
+    @property
     def usual_names(self) -> tuple[str, ...]:
         """Globs by which its files are found where a recipe names none."""
         places = (f"{self.name}*", f"sources/{self.name}*", f"{self.name}/**", f"sources/{self.name}/**")
         return tuple(place + suffix for place in places for suffix in SUFFIXES)
 
 
+RECORD = "FETCHED"
+"""The name of a record of what was fetched. It is JSON, but no glob for raw files or prompts shall match it."""
 JOINED = "joined to the part before"
 """The reason under which the ledger keeps the raw rows that went into an earlier one's dialogue."""
 SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz", ".json.zst", ".jsonl.zst", ".parquet")

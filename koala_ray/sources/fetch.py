@@ -1,4 +1,4 @@
-"""Get a source's public files from its publishers: whole, checked, and each only once.
+"""Get the public files of a source or a prompt set from its publishers: whole, checked, and each only once.
 
 A file is downloaded under a name that is never listed and takes its own when it is whole. A download that breaks
 off goes on where it stopped, also in a later run, if the server still has the same file. What was fetched, with
@@ -26,12 +26,11 @@ from koala_ray.errors import KoalaError
 from koala_ray.home import private_folder
 from koala_ray.progress import Progress, say
 from koala_ray.sources.base import PublicFile, Source
+from koala_ray.sources.prompt_sets import PublicPrompts
 
 if TYPE_CHECKING:
     from requests import Response, Session
 
-RECORD = "FETCHED"
-"""The record's name beside the files. It is JSON, but no glob for raw files shall match it."""
 TRIES = 5
 """How often a server's error is retried, and how often in a row a download may break off without going further."""
 CONNECT_TRIES = 2
@@ -44,6 +43,8 @@ PASSING = (408, 429, 500, 502, 503, 504)
 """Answers that say: not now."""
 HUB = "https://huggingface.co"
 PIECE = 1 << 16
+Publication = Source | PublicPrompts
+"""What can be fetched: files under one licence, and whom to cite."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class _Wanted:
     """A file to get, where to, and over which connections."""
 
     session: Session
-    source: Source
+    source: Publication
     file: PublicFile
     uri: str
 
@@ -81,8 +82,8 @@ class BrokenOff(Exception):
     """A download that ended before the file did. It can go on."""
 
 
-def fetch(source: Source, to: str) -> dict[str, Any]:
-    """Download a source's public files to ``TO/SOURCE/``, check and record them; what is there and right stays.
+def fetch(source: Publication, to: str) -> dict[str, Any]:
+    """Download a source's or prompt set's files below ``TO``, check and record them; what is there and right stays.
 
     Returns:
         source, folder, licence, citation; files: each with name, url, size, sha256, fetched (when), licence and
@@ -93,14 +94,15 @@ def fetch(source: Source, to: str) -> dict[str, Any]:
             the place can't be written.
     """
     root = storage.absolute(to)
-    folder = storage.join(root, source.name)
+    record_uri = storage.join(root, source.record)
+    folder = os.path.dirname(record_uri)
     if not source.files:
         raise KoalaError(
             f"{source.title}: there are no public files of it", where=source.name, mend=f"put your own below {folder}"
         )
     say(f"{source.title}\n  licence  {source.licence}\n  cite     {source.citation}\n  home     {source.home}")
     storage.check_writable(folder)
-    record = _read_record(folder)
+    record = _read_record(record_uri)
     files: list[dict[str, Any]] = []
     with _session() as session:
         for file in source.files:
@@ -110,7 +112,7 @@ def fetch(source: Source, to: str) -> dict[str, Any]:
             entry = entry or _fetched(wanted)
             if entry != record.get(file.name):
                 record[file.name] = entry
-                _write_record(folder, source, record)
+                _write_record(record_uri, source, record)
             say(f"  {file.name}  {entry['size']:,} bytes  {'is there, checked' if kept else 'fetched'}")
             files.append({"name": file.name, **entry, "kept": kept})
     return {
@@ -123,9 +125,8 @@ def fetch(source: Source, to: str) -> dict[str, Any]:
     }
 
 
-def _read_record(folder: str) -> dict[str, dict[str, Any]]:
+def _read_record(uri: str) -> dict[str, dict[str, Any]]:
     """What was fetched before, by name. A damaged record is as good as none: the servers are asked."""
-    uri = storage.join(folder, RECORD)
     if not storage.exists(uri):
         return {}
     try:
@@ -134,22 +135,29 @@ def _read_record(folder: str) -> dict[str, dict[str, Any]]:
         return {}
 
 
-def _write_record(folder: str, source: Source, record: dict[str, dict[str, Any]]) -> None:
+def _write_record(uri: str, source: Publication, record: dict[str, dict[str, Any]]) -> None:
     about = {name: getattr(source, name) for name in ("name", "title", "licence", "citation", "home")}
     files = [{"name": name, **record[name]} for name in sorted(record)]
     text = json.dumps({**about, "files": files}, ensure_ascii=False, indent=2)
-    storage.write_atomic(storage.join(folder, RECORD), f"{text}\n".encode())
+    storage.write_atomic(uri, f"{text}\n".encode())
 
 
 def _kept(wanted: _Wanted, known: dict[str, Any] | None) -> dict[str, Any] | None:
     """The record of a file that is there and right; None where it must be fetched.
 
-    Without a record of it, right is what has the size and, if it states one, the sha256 that the server states.
+    Right is what has the sha256 that it is known to have. Else, without a record of it, it is what has the size and, if
+    it states one, the sha256 that the server states.
     """
     there = storage.list_files(wanted.uri)
     if not there:
         return None
     size = there[0].size
+    if wanted.file.sha256:
+        if storage.sha256(wanted.uri) == wanted.file.sha256:
+            entry = wanted.entry(size, wanted.file.sha256)
+            return known if known and known | {"fetched": ""} == entry | {"fetched": ""} else entry
+        say(f"  {wanted.file.name} is not what was published: it is fetched again")
+        return None
     if known and known.get("url") == wanted.file.url:
         if size == known.get("size") and storage.sha256(wanted.uri) == known.get("sha256"):
             return known
@@ -177,11 +185,13 @@ def _fetched(wanted: _Wanted) -> dict[str, Any]:
             out.flush()
             os.fsync(out.fileno())
             size, sha256 = os.path.getsize(part), storage.sha256(str(part))
-            if stated.sha256 not in ("", sha256):
+            expected = wanted.file.sha256 or stated.sha256
+            if expected not in ("", sha256):
                 part.unlink()
                 state.unlink()
+                known = "was published" if wanted.file.sha256 else "the server states"
                 raise KoalaError(
-                    f"what came has another sha256 ({sha256}) than the server states ({stated.sha256})",
+                    f"what came has another sha256 ({sha256}) than {known} ({expected})",
                     where=wanted.file.url,
                     mend="run it again to download it anew; if that doesn't help, the file is damaged there: tell "
                     f"its publisher ({wanted.source.home})",
@@ -338,7 +348,7 @@ def _ask(wanted: _Wanted, headers: dict[str, str] | None = None) -> Iterator[Res
         yield answer
 
 
-def _refusal(answer: Response, source: Source) -> tuple[str, str] | None:
+def _refusal(answer: Response, source: Publication) -> tuple[str, str] | None:
     """What an answer says that brings no file, and how to mend it; None where it brings one."""
     status = answer.status_code
     said = f"{status} {answer.reason}"

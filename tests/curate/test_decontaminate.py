@@ -19,9 +19,9 @@ from sacrebleu.metrics.helpers import extract_all_word_ngrams
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
 from koala_ray.curate import decontaminate
-from koala_ray.curate.decontaminate import CUT_TOKENS, Contamination, bleu, tokenize
+from koala_ray.curate.decontaminate import CUT_TOKENS, Contamination, bleu, prompts_left, texts_of, tokenize
 from koala_ray.errors import KoalaError
-from koala_ray.prompts import load_prompts
+from koala_ray.prompts import Prompt, PromptSet, load_prompts
 
 SETS = ("koala", "self-instruct", "vicuna")
 LIMITS = st.sampled_from([20.0, 20.0, 20.0, 0.001, 1.0, 5.0, 12.5, 35.0, 50.0, 80.0, 99.9]) | st.floats(1e-6, 99.999)
@@ -165,6 +165,21 @@ def test_places_are_those_of_the_prompts_given_doubles_and_empty_ones_included()
     prompts = ["", SENTENCE, "Something else altogether, is it?", SENTENCE, SENTENCE + " twice"]
     assert Contamination(prompts).hits(SENTENCE) == (1, 3, 4)
     assert Contamination([]).hits(SENTENCE) == ()
+
+
+PROMPTS = st.builds(Prompt, st.uuids().map(str), FEW_WORDS, st.lists(FEW_WORDS, max_size=3).map(tuple))
+PROMPT_LISTS = st.lists(st.lists(PROMPTS, max_size=4).map(tuple), max_size=3)
+
+
+@settings(deadline=None, max_examples=100)
+@given(PROMPT_LISTS, st.sets(FEW_WORDS))
+def test_a_prompt_is_left_as_long_as_none_of_its_turns_was_hit(lists: list[tuple[Prompt, ...]], hit: set[str]) -> None:
+    sets = [PromptSet(str(number), prompts) for number, prompts in enumerate(lists)]
+    places = {place for place, text in enumerate(texts_of(sets)) if text in hit}
+    left = list(prompts_left(sets, places))
+    assert [found for found, _ in left] == sets
+    for found, prompts in left:
+        assert prompts == [prompt for prompt in found.prompts if not hit & {*prompt.turns}]
 
 
 def test_the_limit_moves_the_verdict() -> None:
