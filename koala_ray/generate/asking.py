@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from koala_ray.errors import KoalaError
+from koala_ray.errors import KoalaError, StorageFailure
 from koala_ray.generate.app import engine_of, engine_version, in_flight
 from koala_ray.generate.model import AskedModel
 from koala_ray.generate.replica import Ask, Reply
@@ -104,11 +104,18 @@ class Asker:
         Args:
             handle: the replicas'.
             missing: what to ask.
+
+        Raises:
+            StorageFailure: what came couldn't be written, and its storage was away for too long.
         """
         try:
             asyncio.run(self._ask_all(handle, missing))
-        finally:
+        except StorageFailure:
+            raise  # it was waited for
+        except BaseException:  # above all Ctrl-C
             self._store.flush()
+            raise
+        self._store.flush()
 
     async def _ask_all(self, handle: Any, missing: Sequence[Dialogue]) -> None:
         total = sum(len(dialogue.turns) for dialogue in missing)
@@ -128,11 +135,14 @@ class Asker:
                         told()
 
             count = min(len(missing), self._settings.replicas * in_flight(self._settings))
-            async with asyncio.TaskGroup() as group:
-                asking = [group.create_task(places()) for _ in range(count)]
-                keeping = group.create_task(self._keep())
-                await asyncio.wait(asking)
-                keeping.cancel()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    asking = [group.create_task(places()) for _ in range(count)]
+                    keeping = group.create_task(self._keep())
+                    await asyncio.wait(asking)
+                    keeping.cancel()
+            except ExceptionGroup as errors:
+                raise errors.exceptions[0] from None  # the one that ended the others
 
     async def _keep(self) -> None:
         """Write what has come, in a thread: while the storage is slow or away, the replicas go on answering."""
