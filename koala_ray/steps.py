@@ -161,7 +161,8 @@ def run_step(
         data = json.dumps(asdict(manifest), indent=1, sort_keys=True, ensure_ascii=False).encode()
         storage.write_atomic(storage.join(folder, MANIFEST), data)
         storage.write_atomic(storage.join(folder, MARKER), hashlib.sha256(data).hexdigest().encode() + b"\n")
-        return StepResult(folder, manifest, skipped=False)
+        # As every later run reads it, keys in order: what is made of it must not depend on which run made it.
+        return StepResult(folder, Manifest(**json.loads(data)), skipped=False)
 
     return outlast(commit, say)
 

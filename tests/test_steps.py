@@ -74,6 +74,15 @@ def test_a_step_is_done_once_and_skipped_after(out: str) -> None:
     assert snapshot(out) == before
 
 
+def test_counts_are_those_that_a_later_run_reads_to_the_order_of_their_keys(out: str) -> None:
+    """The next step writes them into its own files: they must be the same whether this step was done now or before."""
+    counts = {"prompts": {"b": {"total": 2, "hit": 1}, "a": {"total": 1, "hit": 0}}, "kinds": ("x", "y")}
+    first = step(out, writer({"a": b"1"}, counts))
+    again = step(out, refuse)
+    assert json.dumps(first.manifest.counts) == json.dumps(again.manifest.counts)
+    assert first.manifest == again.manifest
+
+
 def test_a_finished_step_is_found_by_its_settings_and_inputs(out: str) -> None:
     assert find_step("demo", out, SETTINGS, INPUTS) is None
     done = step(out)

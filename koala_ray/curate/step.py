@@ -23,6 +23,7 @@ from koala_ray.curate.ledger import EXAMPLES, LEDGER, PAGE, REJECTED, Ledger
 from koala_ray.curate.ledger_page import page
 from koala_ray.curate.near_duplicates import NearDuplicates
 from koala_ray.curate.worker import FilterSettings, curate_rows, split_file
+from koala_ray.errors import KoalaError
 from koala_ray.progress import Progress, say
 from koala_ray.prompts import PromptSet, load_prompts, stored_sets
 from koala_ray.recipe import SAMPLE_ROOT, CurateSettings, Recipe
@@ -96,9 +97,16 @@ def _prompt_sets(recipe: Recipe) -> list[PromptSet]:
     if recipe.curate.decontaminate == "off":
         return []
     data = None if recipe.data.root == SAMPLE_ROOT else recipe.data.root
-    if recipe.curate.against:
-        return [load_prompts(name, data=data) for name in recipe.curate.against]
-    return stored_sets(data)
+    if not recipe.curate.against:
+        return stored_sets(data)
+    found = [load_prompts(name, data=data) for name in recipe.curate.against]
+    if twice := [name for name, count in Counter(one.name for one in found).items() if count > 1]:
+        raise KoalaError(
+            f"two prompt sets have the same name: {', '.join(twice)}",
+            where=f"curate.against={recipe.curate.against}",
+            mend="name each set once, and give files of the same name other names",
+        )
+    return found
 
 
 def _build(

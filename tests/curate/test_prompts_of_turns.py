@@ -14,6 +14,7 @@ import pytest
 from koala_ray.curate import step
 from koala_ray.curate.step import curate
 from koala_ray.curate.worker import FilterSettings, curate_rows, split_file
+from koala_ray.errors import KoalaError
 from koala_ray.prompts import Prompt, load_prompts
 from koala_ray.recipe_file import load_recipe
 from koala_ray.steps import StepResult
@@ -74,3 +75,12 @@ def test_a_step_against_prompts_of_one_turn_has_the_inputs_it_always_had(tmp_pat
     assert listed.inputs == one
     several = curated(tmp_path, [{"id": "a", "turns": [OPENING, FAR]}]).manifest.inputs
     assert several.keys() == {"files", "prompts", "turns"}
+
+
+def test_two_sets_of_one_name_are_refused(tmp_path: Path) -> None:
+    """The ledger and the prompts that are left name each set once."""
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "asked.jsonl").write_text('{"id": "x", "prompt": "y"}\n')
+    other = f"curate.against=[{tmp_path / 'asked.jsonl'}, {tmp_path / 'more' / 'asked.jsonl'}]"
+    with pytest.raises(KoalaError, match="two prompt sets have the same name: asked"):
+        curated(tmp_path, [{"id": "far", "prompt": FAR}], other)
