@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 HOME_VARIABLE = "KOALA_RAY_HOME"
@@ -55,3 +57,18 @@ def cached_folder(name: str, build: Callable[[Path], object]) -> Path:
                 build(folder)
                 done.touch()
     return folder
+
+
+@contextmanager
+def built_beside(folder: Path) -> Iterator[Path]:
+    """An empty folder that takes the place of another when the block ends: nobody finds that one half filled."""
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)  # what a killed process left
+    part.mkdir(parents=True)
+    try:
+        yield part
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from koala_ray import storage
-from koala_ray.models.resolve import resolve
+from koala_ray.models.files import tokenizer_files
+from koala_ray.models.resolve import lasting_name, resolve
 from koala_ray.quiet import quiet_transformers
-from koala_ray.tokens.tokenizer import Tokenizer, tokenizer_files
+from koala_ray.tokens.tokenizer import Tokenizer
 
 ADAPTER = "adapter"
 """The folder inside the model's that holds the low-rank adapters alone, in peft's layout."""
@@ -47,7 +48,10 @@ def write_model(model: Any, base: str, folder: Path, state: dict[str, Any] | Non
     """
     network = model.causal
     if model.adapted:
-        model.network.save_pretrained(folder / ADAPTER)
+        for config in model.network.peft_config.values():
+            config.base_model_name_or_path = lasting_name(base)  # peft has noted a place in this machine's cache
+        # No tokens are added in training, so the embeddings are the base's; to make sure, peft would ask the hub.
+        model.network.save_pretrained(folder / ADAPTER, save_embedding_layers=False)
         network = model.network.merge_and_unload()
     network.config.use_cache = True
     # What the rows end answers with; programs that load the model stop there.

@@ -77,9 +77,10 @@ def generate(
 ) -> Any:
     """Answer stored prompt sets with models, in Koala's template. Run again, it asks only for what it doesn't have.
 
-    Models: `base`, a bundled model, a Hugging Face id, a folder or URI, the name of a recipe trained below --out; a
-    run that goes on is asked with its latest checkpoint. Prompt sets by name: sample; and, below --data or
-    $KOALA_DATA, koala, self-instruct, vicuna, mt-bench, alpaca-180 (`koala-ray fetch` gets them).
+    Models: `base`, a bundled model, a Hugging Face id, a folder or URI, the name of a recipe trained below --out. A
+    folder may hold a LoRA adapter by itself; a run that goes on is asked with its latest checkpoint. Prompt sets by
+    name: sample; and, below --data or $KOALA_DATA, koala, self-instruct, vicuna, mt-bench, alpaca-180 (`koala-ray
+    fetch` gets them).
 
     \b
     koala-ray generate --model smollm2-135m --prompts sample

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import yaml
 
 from koala_ray import storage
+from koala_ray.checkpoint.export import ADAPTER
 from koala_ray.errors import KoalaError
+from koala_ray.models.adapter import is_adapter
 from koala_ray.models.bundled import BUILDERS
-from koala_ray.models.resolve import fingerprint
+from koala_ray.models.resolve import fingerprint, lasting_name
 from koala_ray.steps import is_committed, read_manifest
-from koala_ray.train.step import RECIPE
+from koala_ray.train.step import MODEL, RECIPE
 
 BASE = "base"
 """The name of the model that a recipe starts from."""
@@ -26,7 +28,7 @@ class AskedModel:
     place: str
     """What :func:`koala_ray.models.resolve.resolve` takes."""
     hash: str
-    """sha256 over its files."""
+    """sha256 over its files; an adapter's, over those of the merged model."""
     step: int | None = None
     """Steps of training behind its weights, where it was taken from a run."""
 
@@ -40,21 +42,20 @@ def open_model(name: str, out: str = "", base: str = "") -> AskedModel:
     """Find a model; of a run that hasn't ended, the weights in its latest committed checkpoint.
 
     Args:
-        name: a bundled model's name, a Hugging Face id, a folder (a train step's, too), or a URI; ``base``; or the
-            name of a recipe that was trained below ``out``.
+        name: a bundled model's name, a Hugging Face id, a folder (a train step's, or an adapter's, too), or a URI;
+            ``base``; or the name of a recipe that was trained below ``out``.
         out: the folder or URI with the train steps.
         base: the model that ``base`` stands for.
 
     Raises:
-        KoalaError: there is no such model, or several runs have the name.
+        KoalaError: there is no such model, several runs have the name, or an adapter doesn't fit its base model.
     """
     if name == BASE and base:
         name = base
     elif "/" not in name and name not in BUILDERS and not storage.is_folder(name):
         name = _run_of(name, out)
-    if "/" in name and not storage.is_remote(name) and storage.is_folder(name):
-        name = storage.absolute(name)
-    if "/" in name and storage.is_folder(name):
+    name = lasting_name(name)
+    if "/" in name and storage.is_folder(name) and not is_adapter(name):
         from koala_ray.train.attach import attach
 
         if found := attach(name):
@@ -82,8 +83,8 @@ def _bundled() -> str:
 
 
 def _steps_of(name: str) -> int | None:
-    """The steps of a finished run, by its folder or its model's."""
-    for folder in (name, name.rpartition("/")[0]):
+    """The steps of a finished run, by its folder, its model's or its adapter's."""
+    for folder in (name, name.rpartition("/")[0], name.removesuffix(f"/{MODEL}/{ADAPTER}")):
         if folder and "/" in folder and is_committed(folder):
             manifest = read_manifest(folder)
             return manifest.counts.get("steps") if manifest.step == "train" else None

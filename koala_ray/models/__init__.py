@@ -1,1 +1,1 @@
-"""Base models: a name, a Hugging Face id or a folder → a folder on this machine that transformers loads."""
+"""Base models: a name, a Hugging Face id, a folder or an adapter → a folder on this machine that transformers loads."""

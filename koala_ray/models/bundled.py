@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from koala_ray.errors import KoalaError
+from koala_ray.home import built_beside
 from koala_ray.progress import say
 from koala_ray.quiet import quiet_transformers, stderr_to_log
 
@@ -86,13 +86,9 @@ def build_tiny(folder: Path) -> None:
 
 
 def _save(model: object, tokenizer: object, folder: Path) -> None:
-    """Save into a fresh folder beside, then move: the cache never holds half a model."""
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    model.save_pretrained(part)  # type: ignore[attr-defined]
-    tokenizer.save_pretrained(part)  # type: ignore[attr-defined]
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    with built_beside(folder) as part:
+        model.save_pretrained(part)  # type: ignore[attr-defined]
+        tokenizer.save_pretrained(part)  # type: ignore[attr-defined]
 
 
 def _package_folder() -> str:

@@ -9,11 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from koala_ray.errors import KoalaError
+from koala_ray.models.files import SENTENCEPIECE
 from koala_ray.models.resolve import resolve
-
-SENTENCEPIECE = "tokenizer.model"
-FILES = ("tokenizer.json", SENTENCEPIECE, "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
-"""The files that make up a saved tokenizer."""
 
 
 class Backend(Protocol):
@@ -169,8 +166,3 @@ def _backend(folder: str, loaded: Any) -> Backend:
     if fast is None:
         raise KoalaError("the tokenizer has no fast version", where=folder, mend="convert it to tokenizer.json")
     return FastBackend(fast)
-
-
-def tokenizer_files(folder: Path) -> list[Path]:
-    """The files of a saved tokenizer that are there."""
-    return [folder / name for name in FILES if (folder / name).exists()]

@@ -103,6 +103,7 @@ def load_model(base: str, settings: TrainSettings, lora: LoraSettings, deepspeed
     """
     from transformers.integrations import HfDeepSpeedConfig
 
+    folder = resolve(base)  # a model that has to be made first is made whole
     sharding = None
     if settings.zero_stage == 3:
         from deepspeed import init_distributed
@@ -111,7 +112,6 @@ def load_model(base: str, settings: TrainSettings, lora: LoraSettings, deepspeed
         init_distributed(dist_init_required=False)  # else DeepSpeed takes the world for one worker
         # transformers loads straight into shards for as long as this object lives.
         sharding = HfDeepSpeedConfig(deepspeed)
-    folder = resolve(base)
     config = AutoConfig.from_pretrained(folder)
     if hasattr(config, "attention_dropout"):
         config.attention_dropout = settings.dropout  # a base's own rate is none of the recipe's

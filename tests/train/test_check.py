@@ -17,11 +17,11 @@ from tried_models import NO_DROPOUT, small_config
 
 from koala_ray import storage
 from koala_ray.errors import KoalaError, KoalaErrors
+from koala_ray.models.files import tokenizer_files
 from koala_ray.models.resolve import resolve
 from koala_ray.recipe import Recipe
 from koala_ray.recipe_file import load_recipe
 from koala_ray.steps import StepResult
-from koala_ray.tokens.tokenizer import tokenizer_files
 from koala_ray.train.check import check, settings_problems, slow_in_bfloat16
 from koala_ray.train.step import train
 
