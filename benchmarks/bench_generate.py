@@ -235,6 +235,7 @@ def main() -> None:
     for _ in range(RUNS):
         for way in WAYS:
             if "vLLM" in way and not VLLM.exists():
+                print(f"{way}: left out, `make test-vllm` installs it", file=sys.stderr)
                 continue
             found = measured(way, PROMPTS)
             runs.setdefault(way, []).append(found["tokens"] / found["seconds"])

@@ -162,3 +162,12 @@ def tiny_tokens(ray_session, tmp_path_factory):
 
     recipe = load_recipe("tiny")
     return prepare(recipe, str(tmp_path_factory.mktemp("tiny")))[0]
+
+
+@pytest.fixture(scope="session")
+def short_tokens(tiny_tokens):
+    """The same in rows of 160 tokens, for what is trained many times over."""
+    from koala_ray.prepare import prepare
+    from koala_ray.recipe_file import load_recipe
+
+    return prepare(load_recipe("tiny", ["tokens.context=160"]), tiny_tokens.folder.rsplit("/", 1)[0])[0]

@@ -52,7 +52,7 @@ def deployment(model: str, settings: GenerateSettings, name: str, queue: int = -
         model: what :func:`koala_ray.models.resolve.resolve` takes.
         settings: engine, replicas, and what each has.
         name: the deployment's.
-        queue: requests that may wait for a place; -1 is without a limit.
+        queue: requests that may wait at each replica, and as many before them; -1 is without a limit, before them.
         drain_seconds: for which a replica that is to go finishes what it has.
     """
     from ray import serve
@@ -74,7 +74,9 @@ def deployment(model: str, settings: GenerateSettings, name: str, queue: int = -
     engine = {"concurrent": settings.concurrent, "cpus": settings.cpus, "gpus": settings.gpus}
     return serve.deployment(
         name=name,
-        max_ongoing_requests=in_flight(settings),
+        # What waits must wait at the replica: Serve's router looks for a free place only now and then, up to half a
+        # second apart, so that places would stay empty.
+        max_ongoing_requests=in_flight(settings) + max(0, queue),
         max_queued_requests=queue,
         health_check_period_s=HEALTH_SECONDS,
         graceful_shutdown_timeout_s=drain_seconds,

@@ -16,7 +16,7 @@ from koala_ray.session import check_resources, connect
 
 APP = "koala"
 QUEUED = 256
-"""Requests that may wait for a place at a model's replicas; the next ones are told to come again."""
+"""Requests that may wait at each replica, and as many before them; the next ones are told to come again."""
 OPEN = 4096
 """Requests that the HTTP side holds at a time."""
 ANSWER_SECONDS = 10.0

@@ -24,9 +24,9 @@ SETTINGS = TrainSettings(batch_rows=BATCH, lr=1e-3, eps=1e-6)
 
 
 @pytest.fixture(scope="module")
-def reference(tiny_tokens):
+def reference(short_tokens):
     """Losses, gradient norms and weights of the plain loop, and the learnt tokens of each row."""
-    shards = storage.join(tiny_tokens.folder, "train")
+    shards = storage.join(short_tokens.folder, "train")
     plan, reader = read_plan(shards), ShardReader(shards)
     model = AutoModelForCausalLM.from_pretrained(resolve("tiny"), attn_implementation="sdpa").train()
     optimizer = torch.optim.AdamW(model.parameters(), SETTINGS.lr, SETTINGS.betas, SETTINGS.eps, weight_decay=0.0)
@@ -114,11 +114,11 @@ def checkpoints(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module", params=[2, 1, 4], ids=["2-workers", "1-worker", "4-workers"])
-def results(request, tiny_tokens, checkpoints, groups_run):
+def results(request, short_tokens, checkpoints, groups_run):
     other = OTHER_WORKERS.get(request.param)
     found = cases(request.param, checkpoints, other if other in groups_run else None)
     groups_run.append(request.param)
-    return run_cases(request.param, tiny_tokens.folder, found)
+    return run_cases(request.param, short_tokens.folder, found)
 
 
 def test_rows_have_uneven_learnt_tokens(reference):

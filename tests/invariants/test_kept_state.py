@@ -39,15 +39,15 @@ def check(results: dict[str, dict], stages: tuple[int, ...], tolerance: float) -
 
 
 @pytest.mark.ray
-def test_a_bfloat16_run_resumes_to_the_last_bit(tiny_tokens, tmp_path):
-    results = stopped_and_resumed(tiny_tokens.folder, str(tmp_path), STAGES, {"precision": "bfloat16"})
+def test_a_bfloat16_run_resumes_to_the_last_bit(short_tokens, tmp_path):
+    results = stopped_and_resumed(short_tokens.folder, str(tmp_path), STAGES, {"precision": "bfloat16"})
     for stage in STAGES[1:]:  # without a wrapper the model that is saved is the one that computes
         assert all(weight.dtype == torch.bfloat16 for weight in results[f"saved{stage}"]["weights"].values())
     check(results, STAGES, 2e-2)  # a bfloat16 has 8 bits of precision
 
 
 @pytest.mark.chaos
-def test_a_run_with_its_optimizer_on_the_cpu_resumes_to_the_last_bit(tiny_tokens, tmp_path):
+def test_a_run_with_its_optimizer_on_the_cpu_resumes_to_the_last_bit(short_tokens, tmp_path):
     """Among the long ones: DeepSpeed compiles this optimizer when it is first used."""
-    results = stopped_and_resumed(tiny_tokens.folder, str(tmp_path), OFFLOADED, {"offload_optimizer": True})
+    results = stopped_and_resumed(short_tokens.folder, str(tmp_path), OFFLOADED, {"offload_optimizer": True})
     check(results, OFFLOADED, 1e-4)
