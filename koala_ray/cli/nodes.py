@@ -105,11 +105,11 @@ def drill(
         raise KoalaError(f"no such kill: {', '.join(unknown)}", where="--kills", mend=f"use {', '.join(KINDS)}")
     if "shrink" in kinds and workers < 2:
         raise KoalaError("one worker can't shrink", where="--kills shrink", mend="--workers 2, or other kills")
-    for arm in ARMS:  # and nothing else that may lie in that folder
-        storage.remove_tree(storage.join(out, arm))
     chosen = ["train.max_steps=40", "train.checkpoint_every=2", "guards.hang_seconds=20", "retries.settle_seconds=3"]
     chosen += settings
     with given_cluster() if given else machines(workers) as fleet:
+        for arm in ARMS:  # and nothing else that may lie in that folder
+            storage.remove_tree(storage.join(out, arm))
         found = run_drill(recipe, out, chosen, kinds, workers, seed, fleet, patience)
     for line in lines(found):
         click.echo(line)
