@@ -1,8 +1,8 @@
 """The same kills for koala-ray, for TRL's trainer and for Ray Train's example: what holds, and what is lost.
 
-One worker, a model of 1M parameters, 120 steps, a checkpoint every 10 (Ray Train's example: with each epoch, as in its
-guide). The training process is killed at three moments between checkpoints and once in the middle of writing one; TRL
-is then started again by a shell loop's hand, the others start it by themselves.
+One worker or two, a model of 1M parameters, 120 steps, a checkpoint every 10 (Ray Train's example: with each epoch, as
+in its guide). A training process is killed at three moments between checkpoints and once in the middle of writing one.
+One process of TRL is then started again by a shell loop's hand, two by torchrun; the others start it by themselves.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -36,11 +37,29 @@ BETWEEN = (25, 55, 95)
 DURING = 70
 """The step whose checkpoint is interrupted."""
 PATIENCE = 300.0
+ERROR = re.compile(r"^(\[rank\d+\]: )?\w*Error: ")
+"""How a traceback ends, also among what torchrun says."""
+WAYS = Path(__file__).with_name("preempt_ways.py")
 
 
 def lines(log: Path) -> list[dict[str, Any]]:
     """What a way told, whole lines only."""
     return [json.loads(line) for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def steps_of(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each step as it was last taken: all workers' rows, and their mean loss."""
+    last = {(line["step"], line["rank"]): line for line in told}
+    steps: dict[int, list[dict[str, Any]]] = {}
+    for step, rank in sorted(last):
+        steps.setdefault(step, []).append(last[step, rank])
+    return [
+        {
+            "rows": [row for line in each for row in line["rows"]],
+            "loss": statistics.mean(line["loss"] for line in each),
+        }
+        for each in steps.values()
+    ]
 
 
 def last_step(log: Path) -> int:
@@ -51,7 +70,8 @@ def last_step(log: Path) -> int:
 class Way:
     """One of the peers, in a folder of its own."""
 
-    def __init__(self, way: str, folder: Path) -> None:
+    def __init__(self, way: str, folder: Path, workers: int) -> None:
+        self._workers = workers
         self.way, self.out, self.log = way, folder / "out", folder / "log.jsonl"
         folder.mkdir(parents=True)
         self._errors = folder / "errors.txt"
@@ -59,26 +79,39 @@ class Way:
 
     def start(self) -> None:
         """Start it, or go on."""
-        line = [sys.executable, str(Path(__file__).with_name("preempt_ways.py")), self.way]
+        torchrun = [
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--max-restarts=10",
+            f"--nproc-per-node={self._workers}",
+        ]
+        line = [sys.executable, *(torchrun if self._by_torchrun else []), str(WAYS)]
+        line += [self.way, resolve("tiny"), str(self.out), str(self.log), str(self._workers)]
         with self._errors.open("a") as file:
-            self.process = subprocess.Popen(
-                [*line, resolve("tiny"), str(self.out), str(self.log)], stdout=file, stderr=file
-            )
+            self.process = subprocess.Popen(line, stdout=file, stderr=file)
+
+    @property
+    def _by_torchrun(self) -> bool:
+        return self.way == "trl" and self._workers > 1
 
     def trainer(self) -> psutil.Process | None:
-        """The process that trains, if it is up."""
-        if self.way == "trl":
-            return psutil.Process(self.process.pid)
-        for one in psutil.Process(self.process.pid).children(recursive=True):
+        """A process that trains, if one is up; of several, the last one."""
+        here = psutil.Process(self.process.pid)
+        if self.way == "trl" and not self._by_torchrun:
+            return here
+        found = None
+        for one in here.children(recursive=True):
             with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                if "RayTrainWorker" in " ".join(one.cmdline()):
-                    return one
-        return None
+                line = " ".join(one.cmdline())
+                if "RayTrainWorker" in line or (self._by_torchrun and WAYS.name in line):
+                    found = one
+        return found
 
     def kill(self) -> float:
         """Kill what trains, and start it again if that is left to its user."""
         wait_for(self.trainer, PATIENCE, "the process that trains").kill()
-        if self.way == "trl":
+        if self.way == "trl" and not self._by_torchrun:
             self.process.wait()
             self.start()
         return time.time()
@@ -126,7 +159,8 @@ class Way:
 
     def _mend(self) -> None:
         """Remove the checkpoint that it can't read, and start it again."""
-        self.refused = self._errors.read_text().strip().splitlines()[-1]
+        told = self._errors.read_text().strip().splitlines()
+        self.refused = next((line for line in reversed(told) if ERROR.search(line)), told[-1])
         half = [folder for folder in self.out.glob("checkpoint-*") if not (folder / "trainer_state.json").exists()]
         if not half:
             raise RuntimeError(self.refused)
@@ -137,18 +171,14 @@ class Way:
 
 def held(quiet: Way, disturbed: Way, kills: list[float]) -> dict[str, Any]:
     """What the two runs of a peer come to."""
-    runs = []
-    for way in (quiet, disturbed):
-        taken: dict[int, dict[str, Any]] = {}
-        for line in lines(way.log):
-            taken[line["step"]] = line
-        runs.append([taken[step] for step in sorted(taken)])
-    told = lines(disturbed.log)
+    runs = [steps_of(lines(way.log)) for way in (quiet, disturbed)]
+    told = [line for line in lines(disturbed.log) if line["rank"] == 0]
     seen = [row for step in runs[1] for row in step["rows"]]
     should = [row for step in runs[0] for row in step["rows"]]
     resumed = [next((line["time"] for line in told if line["time"] > kill), None) for kill in kills]
     return {
-        "same_rows": sum(one["rows"] == other["rows"] for one, other in zip(*runs, strict=True)),
+        # Whichever worker has them: what a step learns from is all of them.
+        "same_rows": sum(sorted(one["rows"]) == sorted(other["rows"]) for one, other in zip(*runs, strict=True)),
         "lost": sum(max(0, should.count(row) - seen.count(row)) for row in set(should)),
         "repeated": sum(max(0, seen.count(row) - should.count(row)) for row in set(should)),
         "again": len(told) - len(runs[1]),
@@ -160,12 +190,12 @@ def held(quiet: Way, disturbed: Way, kills: list[float]) -> dict[str, Any]:
     }
 
 
-def koala(folder: Path) -> dict[str, Any]:
+def koala(folder: Path, workers: int) -> dict[str, Any]:
     """koala-ray's own drill with the same kills."""
     sets = [f"train.max_steps={STEPS}", "train.epochs=8", f"train.checkpoint_every={SAVE_STEPS}"]
     sets += ["train.heldout_rows=0", "tokens.context=256", "report.tensorboard=false"]
-    with machines(1) as here:
-        found = run_drill("tiny", str(folder), sets, ["worker", "worker", "upload", "worker"], 1, 0, here)
+    with machines(workers) as here:
+        found = run_drill("tiny", str(folder), sets, ["worker", "worker", "upload", "worker"], workers, 0, here)
     return {
         "same_rows": found["steps"] if found["row_ids_equal"] else 0,
         "lost": found["rows_lost"],
@@ -183,15 +213,16 @@ def main() -> None:
     """Run all and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ways", default="koala,trl,ray")
+    parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for way in options.ways.split(","):
             if way == "koala":
-                found["koala-ray"] = koala(Path(folder) / way)
+                found["koala-ray"] = koala(Path(folder) / way, options.workers)
                 continue
-            quiet, disturbed = (Way(way, Path(folder) / way / arm) for arm in ("quiet", "disturbed"))
+            quiet, disturbed = (Way(way, Path(folder) / way / arm, options.workers) for arm in ("quiet", "disturbed"))
             quiet.run(kills=False)
             kills = disturbed.run(kills=True)
             found[{"trl": "TRL", "ray": "Ray Train's example"}[way]] = held(quiet, disturbed, kills)
