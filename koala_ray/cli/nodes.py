@@ -90,8 +90,7 @@ def drill(
     koala-ray drill --kills worker,notice --set train.zero_stage=3
     RAY_ADDRESS=auto koala-ray drill --workers 16 --set train.gpus_per_worker=1 --kills worker,node --out s3://BUCKET/drill
     """
-    from koala_ray import storage
-    from koala_ray.preempt.drill import ARMS, KINDS, SPARING, run_drill
+    from koala_ray.preempt.drill import KINDS, SPARING, run_drill
     from koala_ray.preempt.given import given_cluster
     from koala_ray.preempt.machines import machines
     from koala_ray.preempt.verdict import lines
@@ -108,8 +107,6 @@ def drill(
     chosen = ["train.max_steps=40", "train.checkpoint_every=2", "guards.hang_seconds=20", "retries.settle_seconds=3"]
     chosen += settings
     with given_cluster() if given else machines(workers) as fleet:
-        for arm in ARMS:  # and nothing else that may lie in that folder
-            storage.remove_tree(storage.join(out, arm))
         found = run_drill(recipe, out, chosen, kinds, workers, seed, fleet, patience)
     for line in lines(found):
         click.echo(line)

@@ -242,12 +242,15 @@ def run_drill(
         patience: seconds to wait for a run to get anywhere.
 
     Raises:
-        KoalaError: an arm failed.
+        KoalaError: an arm failed, or the fleet has no node for a kill that takes one.
     """
+    fleet.check(takes_nodes=any(kind in TAKING for kind in kinds))
     env = {**os.environ, "RAY_ADDRESS": fleet.address}
     elastic = "shrink" in kinds
     chosen = [f"train.workers={[1, count] if elastic else count}", *settings]
     arms = {name: storage.join(out, name) for name in ARMS}
+    for arm in arms.values():  # and nothing else that may lie in that folder
+        storage.remove_tree(arm)
     arguments = [part for setting in chosen for part in ("--set", setting)]
     command = [sys.executable, "-m", "koala_ray", "train", recipe, "--json", *arguments, "--out"]
     quiet = Arm([*command, arms["undisturbed"]], env)

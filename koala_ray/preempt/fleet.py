@@ -44,6 +44,13 @@ class Fleet(Protocol):
     driver: int
     """The id of the process that drives the run, on this machine; it says whose workers are meant."""
 
+    def check(self, takes_nodes: bool) -> None:
+        """Refuse a drill that can't be, before it costs anything.
+
+        Raises:
+            KoalaError: a kill takes a node away, and there is none that may be.
+        """
+
     def train_workers(self, node: Any | None = None) -> Sequence[Worker]:
         """The run's workers, on a node or on all of them."""
 

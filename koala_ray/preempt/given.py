@@ -111,15 +111,22 @@ class GivenCluster:
             KoalaError: all workers are on the head node.
         """
         places = {place for place, _ in self._places()}
-        nodes = [node for node in self._ray.nodes() if node["Alive"] and node["NodeID"] in places]
-        found = [node for node in nodes if HEAD not in node["Resources"]]
-        if nodes and not found:
-            raise KoalaError(
-                "all workers are on the cluster's head node, which can't be taken away",
-                where="--kills",
-                mend="a cluster with more nodes, or kills that take none: worker, workers_all, hang, driver, upload",
-            )
+        found = [node for node in self._takeable() if node["NodeID"] in places]
+        if places and not found:
+            raise _head_alone("all workers are on the cluster's head node")
         return found
+
+    def check(self, takes_nodes: bool) -> None:
+        """Refuse a drill that can't be, before it costs anything.
+
+        Args:
+            takes_nodes: some kill takes a node away.
+
+        Raises:
+            KoalaError: there is only the head node.
+        """
+        if takes_nodes and not self._takeable():
+            raise _head_alone("this cluster has only its head node")
 
     def lose(self, node: dict[str, Any]) -> None:
         """Kill all processes of a node at once. Its machine stays, and waits to be called back."""
@@ -153,6 +160,9 @@ class GivenCluster:
         for hand in self._hands.values():
             self._ray.kill(hand)
 
+    def _takeable(self) -> list[dict[str, Any]]:
+        return [node for node in self._ray.nodes() if node["Alive"] and HEAD not in node["Resources"]]
+
     def _places(self) -> list[tuple[str, int]]:
         """The run's workers: each one's node id in hex, and its process id there."""
         from ray._private.state import jobs, state  # ray.util.state asks the dashboard, which not every cluster has
@@ -178,6 +188,14 @@ class GivenCluster:
         from ray.experimental.internal_kv import _internal_kv_put
 
         _internal_kv_put(self._away.pop(0).encode(), b"1", namespace=NAMESPACE)
+
+
+def _head_alone(what: str) -> KoalaError:
+    return KoalaError(
+        f"{what}, which can't be taken away",
+        where="--kills",
+        mend="a cluster with more nodes, or kills that take none: worker, workers_all, hang, driver, upload",
+    )
 
 
 def rejoin_command(address: str, node: dict[str, Any]) -> list[str]:

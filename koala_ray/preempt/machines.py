@@ -64,6 +64,9 @@ class Machines:
         self._folder = tempfile.TemporaryDirectory(prefix="koala-drill-")
         self._agents: list[LocalAgent] = []
 
+    def check(self, takes_nodes: bool) -> None:
+        """Any drill can be: there are nodes, and more are started."""
+
     def add(self) -> Any:
         """One more node."""
         node = self._cluster.add_node(num_cpus=self._cpus, object_store_memory=STORE_BYTES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -79,6 +80,13 @@ def test_the_literal_command_trains_the_default_recipe(shell):
     subprocess.run([RAY, "job", "stop", job], env=shell, check=True, capture_output=True, timeout=60)
     process.wait(timeout=60)
     assert steps, seen
+
+
+def test_a_drill_takes_no_node_where_there_is_only_the_head(shell, tmp_path):
+    refused = koala("drill", "--kills", "worker,node", "--out", str(tmp_path), "--json", env=shell)
+    assert refused.returncode == 2
+    assert "only its head node" in json.loads(refused.stdout.splitlines()[-1])["error"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_the_token_nothing_is_let_in(shell):
