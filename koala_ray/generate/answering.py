@@ -32,7 +32,9 @@ class Piece:
     """In the last piece: whether the model drew the end-of-sequence token."""
 
 
-async def answer(engine: Engine, tokenizer: Tokenizer, ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[Piece]:
+async def answer(
+    engine: Engine, tokenizer: Tokenizer, ids: Sequence[int], sampling: Sampling, at_once: bool = False
+) -> AsyncGenerator[Piece]:
     """An answer, piece by piece; closing the iterator ends the generation.
 
     Text that may yet turn out to be the beginning of a stop string is held back; of a stop string that comes, the
@@ -43,9 +45,12 @@ async def answer(engine: Engine, tokenizer: Tokenizer, ids: Sequence[int], sampl
         tokenizer: the model's.
         ids: the prompt's; with ``sampling.max_tokens`` they fit into the engine's context.
         sampling: how it is drawn.
+        at_once: the pieces may come all at the end.
     """
+    # A stop string ends the generation where it comes: each token has to be seen.
+    at_once = at_once and not sampling.stop
     text, count = Text(tokenizer, sampling.stop), 0
-    async with aclosing(engine.generate(ids, sampling, tokenizer.eos_id)) as tokens:
+    async with aclosing(engine.generate(ids, sampling, tokenizer.eos_id, at_once)) as tokens:
         async for token in tokens:
             count += 1
             if token.id == tokenizer.eos_id:

@@ -55,10 +55,18 @@ class Engine(Protocol):
     """Ids are smaller than this."""
     name: EngineName
 
-    def generate(self, ids: Sequence[int], sampling: Sampling, eos_id: int) -> AsyncGenerator[Token]:
+    def generate(
+        self, ids: Sequence[int], sampling: Sampling, eos_id: int, at_once: bool = False
+    ) -> AsyncGenerator[Token]:
         """The answer's tokens as they are drawn; the last one is ``eos_id`` where the model ended by itself.
 
         Closing the iterator gives the place to another prompt.
+
+        Args:
+            ids: the prompt.
+            sampling: how the answer is drawn.
+            eos_id: the token that ends it.
+            at_once: nobody needs a token before the last one is there, which spares telling of each.
 
         Raises:
             EngineFailed: the engine stopped.

@@ -106,7 +106,7 @@ class Replica:
         whole, started = Reply(), time.monotonic()
         try:
             ids, sampling = await self._checked(ask)
-            async with aclosing(self._answer(ids, sampling)) as pieces:
+            async with aclosing(self._answer(ids, sampling, at_once=True)) as pieces:
                 async for piece in pieces:
                     whole.text += piece.text
                     whole.ids += [token.id for token in piece.tokens]
@@ -131,11 +131,11 @@ class Replica:
             async for piece in pieces:
                 yield Part(piece, self._names(piece.tokens) if sampling.logprobs is not None else {})
 
-    async def _answer(self, ids: list[int], sampling: Sampling) -> AsyncGenerator[Piece]:
+    async def _answer(self, ids: list[int], sampling: Sampling, at_once: bool = False) -> AsyncGenerator[Piece]:
         self._running += 1
         self._given_up += 1
         try:
-            async with aclosing(answer(self._engine, self._tokenizer, ids, sampling)) as pieces:
+            async with aclosing(answer(self._engine, self._tokenizer, ids, sampling, at_once)) as pieces:
                 async for piece in pieces:
                     if piece.finish:
                         self._given_up -= 1

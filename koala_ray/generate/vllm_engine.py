@@ -42,7 +42,9 @@ class VllmEngine:
         self.vocabulary = int(self._engine.model_config.get_vocab_size())
         self._names = itertools.count()
 
-    async def generate(self, ids: Sequence[int], sampling: Sampling, eos_id: int) -> AsyncGenerator[Token]:
+    async def generate(
+        self, ids: Sequence[int], sampling: Sampling, eos_id: int, at_once: bool = False
+    ) -> AsyncGenerator[Token]:
         """See :class:`koala_ray.generate.engine.Engine`."""
         parameters = SamplingParams(
             max_tokens=sampling.max_tokens,
@@ -55,7 +57,7 @@ class VllmEngine:
             stop_token_ids=[eos_id],
             ignore_eos=True,  # the model's own notion of its end; ours is the template's
             detokenize=False,
-            output_kind=RequestOutputKind.DELTA,
+            output_kind=RequestOutputKind.FINAL_ONLY if at_once else RequestOutputKind.DELTA,
         )
         async for output in self._outputs(list(ids), parameters):
             one = output.outputs[0]

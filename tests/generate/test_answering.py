@@ -17,9 +17,10 @@ class Scripted:
     """Gives the tokens that it was told to give."""
 
     def __init__(self, ids: list[int]) -> None:
-        self.ids, self.closed = ids, False
+        self.ids, self.closed, self.at_once = ids, False, False
 
-    async def generate(self, ids, sampling, eos_id):
+    async def generate(self, ids, sampling, eos_id, at_once=False):
+        self.at_once = at_once
         try:
             for id_ in self.ids:
                 yield Token(id_)
@@ -37,6 +38,18 @@ def answered(tokenizer, ids: list[int], max_tokens: int = 0, stop: tuple[str, ..
     found = asyncio.run(pieces())
     assert engine.closed
     return found
+
+
+@pytest.mark.parametrize("stop", [(), ("x",)])
+def test_tokens_may_come_all_at_the_end_where_none_of_them_can_end_the_answer(tokenizers, stop):
+    tokenizer, engine = tokenizers["bytes"], Scripted([65, 66])
+
+    async def whole() -> str:
+        pieces = answer(engine, tokenizer, [1], Sampling(2, stop=stop), at_once=True)  # type: ignore[arg-type]
+        return text_of([piece async for piece in pieces])
+
+    assert asyncio.run(whole()) == tokenizer.decode([65, 66])
+    assert engine.at_once == (not stop)
 
 
 def text_of(pieces: list[Piece]) -> str:

@@ -34,8 +34,8 @@ def prompt(length: int) -> list[int]:
     return torch.randint(0, 250, (length,), generator=torch.Generator().manual_seed(length)).tolist()
 
 
-async def tokens(engine: BatchingEngine, ids: list[int], sampling: Sampling) -> list[int]:
-    return [token.id async for token in engine.generate(ids, sampling, EOS)]
+async def tokens(engine: BatchingEngine, ids: list[int], sampling: Sampling, at_once: bool = False) -> list[int]:
+    return [token.id async for token in engine.generate(ids, sampling, EOS, at_once)]
 
 
 def greedy(model, ids: list[int], count: int) -> list[int]:
@@ -49,11 +49,12 @@ LENGTHS = (1, 2, 30, 127, 128, 129, 300, 511, 512, 513, 700)
 """Around the cache's pages and the tokens of one pass; more answers than places."""
 
 
-def test_all_together_are_what_each_is_alone(engine, model):
+@pytest.mark.parametrize("at_once", [False, True])
+def test_all_together_are_what_each_is_alone(engine, model, at_once):
     asked = [(prompt(length), 5 + place) for place, length in enumerate(LENGTHS)]
 
     async def together() -> list[list[int]]:
-        return await asyncio.gather(*(tokens(engine, ids, Sampling(count)) for ids, count in asked))
+        return await asyncio.gather(*(tokens(engine, ids, Sampling(count), at_once) for ids, count in asked))
 
     found = asyncio.run(together())
     assert found == [greedy(model, ids, count) for ids, count in asked]
@@ -92,6 +93,20 @@ def test_an_answer_that_nobody_wants_gives_its_place_to_the_next(engine):
             answer = engine.generate(prompt(20), Sampling(900), EOS)
             assert [token async for token, _ in _zipped(answer, 2)]
             await answer.aclose()
+        return len(await tokens(engine, prompt(20), Sampling(3)))
+
+    assert asyncio.run(some()) == 3
+    assert not engine._manager.output_router.result_handlers
+
+
+def test_a_whole_answer_that_nobody_wants_gives_its_place_to_the_next(engine):
+    async def some() -> int:
+        for _ in range(12):
+            asked = asyncio.ensure_future(tokens(engine, prompt(20), Sampling(900), at_once=True))
+            await tokens(engine, prompt(20), Sampling(2))  # the other one has begun
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
+            assert asked.cancelled()
         return len(await tokens(engine, prompt(20), Sampling(3)))
 
     assert asyncio.run(some()) == 3

@@ -45,8 +45,8 @@ def test_the_engine_is_transformers(model):
             engine.close()
 
     async def checked(engine) -> None:
-        async def tokens(ids: list[int], sampling: Sampling) -> list[int]:
-            return [token.id async for token in engine.generate(ids, sampling, EOS)]
+        async def tokens(ids: list[int], sampling: Sampling, at_once: bool = False) -> list[int]:
+            return [token.id async for token in engine.generate(ids, sampling, EOS, at_once)]
 
         asked = [prompt(length) for length in (1, 20, 200, 40, 60, 130)]
         found = await asyncio.gather(*(tokens(ids, Sampling(12)) for ids in asked))
@@ -59,6 +59,7 @@ def test_the_engine_is_transformers(model):
         alone = await tokens(asked[1], drawn)
         beside = await asyncio.gather(*(tokens(ids, drawn) for ids in asked))
         assert beside[1] == alone
+        assert await tokens(asked[1], drawn, at_once=True) == alone
         scored = await engine.score(asked[2], 2)
         with torch.no_grad():
             logits = model(torch.tensor([asked[2]])).logits[0].log_softmax(-1)

@@ -231,7 +231,7 @@ def test_a_path_that_is_not_there(server):
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_vanishes_frees_its_places(server, stream):
-    body = {"model": "base", "messages": CHAT, "max_tokens": 900, "stream": stream, "temperature": 1, "n": 4}
+    body = {"model": "base", "messages": CHAT, "max_tokens": 900, "stream": stream, "temperature": 0, "n": 4}
     before = server.about()["given_up"]
 
     async def ask() -> None:
@@ -280,7 +280,7 @@ def test_a_replica_that_dies_is_told_of_and_replaced(server):
         one for one in ray.util.list_named_actors(all_namespaces=True) if one["name"].startswith("SERVE_REPLICA")
     ]
     victim = next(one for one in replicas if "#model1#" in one["name"])
-    events = server.client.completions.create(model="tiny", prompt="Hello", max_tokens=900, stream=True)
+    events = server.client.completions.create(model="tiny", prompt="Hello", max_tokens=900, temperature=0, stream=True)
     next(events)
     ray.kill(ray.get_actor(victim["name"], namespace=victim["namespace"]))
     with pytest.raises(openai.APIError, match="lost; ask again"):

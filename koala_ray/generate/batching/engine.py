@@ -85,7 +85,9 @@ class BatchingEngine:
         manager.start()
         return manager
 
-    async def generate(self, ids: Sequence[int], sampling: Sampling, eos_id: int) -> AsyncGenerator[Token]:
+    async def generate(
+        self, ids: Sequence[int], sampling: Sampling, eos_id: int, at_once: bool = False
+    ) -> AsyncGenerator[Token]:
         """See :class:`koala_ray.generate.engine.Engine`."""
         from koala_ray.generate.batching.sampler import Drawn
 
@@ -96,7 +98,7 @@ class BatchingEngine:
         told, finished = 0, False
         try:
             self._manager.add_request(
-                list(ids), name, sampling.max_tokens, streaming=True, eos_token_id=eos_id, drawn=drawn
+                list(ids), name, sampling.max_tokens, streaming=not at_once, eos_token_id=eos_id, drawn=drawn
             )
             while not finished:
                 output = await self._next(news)
